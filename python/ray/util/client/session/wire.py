@@ -1,0 +1,49 @@
+"""Names that both sides of the wire agree on, beyond stock's protocol. See docs/protocol.md."""
+
+from __future__ import annotations
+
+from typing import Iterable, Mapping, Optional, Tuple
+
+# Sent by a client with every call once it has a session: shows that it is the client that began the
+# session. Minted by the client at init; a client id alone is not enough to take a session over.
+SECRET_KEY = "ray-client-session-secret"
+# Client to proxier: the incarnation that the client believes in; a lower one than the session's is
+# refused. Proxier to client, in a data stream's initial metadata: the session's incarnation.
+INCARNATION_KEY = "ray-client-incarnation"
+# Trailing metadata of a failed call: why, as one of the REASON_ values below.
+REASON_KEY = "ray-client-reason"
+
+REASON_SERVER_DIED = "server-died"
+REASON_RECREATING = "recreating"
+REASON_STALE_INCARNATION = "stale-incarnation"
+REASON_SESSION_GONE = "session-gone"
+REASON_SECRET = "secret"
+REASON_SUPERSEDED = "superseded"
+REASON_SHUTTING_DOWN = "shutting-down"
+
+# What a peer can do, told in InitRequest.capabilities and InitResponse.capabilities.
+CAP_INCARNATIONS = "incarnations"
+CAP_REGISTER_AS = "register-as"
+CAPABILITIES: Tuple[str, ...] = (CAP_INCARNATIONS, CAP_REGISTER_AS)
+
+
+def incarnation_of(metadata: Optional[Iterable[Tuple[str, object]]]) -> Optional[int]:
+    """Reads the incarnation out of gRPC metadata; None where there is none or it is no number."""
+    for key, value in metadata or ():
+        if key == INCARNATION_KEY and isinstance(value, str) and value.isdecimal():
+            return int(value)
+    return None
+
+
+def reason_of(metadata: Optional[Iterable[Tuple[str, object]]]) -> Optional[str]:
+    """Reads the reason of a failure out of trailing metadata; None from a stock peer."""
+    for key, value in metadata or ():
+        if key == REASON_KEY and isinstance(value, str):
+            return value
+    return None
+
+
+def shared(ours: Iterable[str], theirs: Iterable[str]) -> Mapping[str, bool]:
+    """What both peers can do, as ``{capability: True}``."""
+    known = set(theirs)
+    return {name: True for name in ours if name in known}
