@@ -1,0 +1,101 @@
+"""What a client meets between its server's death and the next server: every wait ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.session import Session
+
+SLOW = """
+    @ray.remote(num_cpus=0)
+    def never():
+        import threading
+        threading.Event().wait()
+
+    @ray.remote
+    def add_one(x):
+        return x + 1
+"""
+
+
+@pytest.fixture
+def waiting(session: Session) -> Session:
+    """A session that holds ``pending``, a ref to a task that never ends, and knows ``add_one``."""
+    session.client.run(SLOW + "pending = never.remote()")
+    assert session.client.run("ray.get(add_one.remote(1))") == 2
+    return session
+
+
+@pytest.mark.parametrize(
+    "code, result",
+    [
+        ("ray.get(add_one.remote(2))", 3),
+        ("ray.get(ray.put('x'))", "x"),
+        ("len(ray.nodes())", 1),
+        ("len(ray.wait([ray.put(1)])[0])", 1),
+    ],
+)
+def test_calls_made_in_the_gap_wait_and_go_on(waiting: Session, code: str, result: object) -> None:
+    with waiting.gap():
+        step = waiting.client.start(code)
+        # A second answer proves that the first call was not answered out of thin air meanwhile.
+        assert waiting.client.start("'alive'", thread=True).value() == "alive"
+        assert not step.is_done
+    assert step.value() == result
+
+
+def test_the_timeout_of_get_holds_in_the_gap(waiting: Session) -> None:
+    with waiting.gap():
+        failure = waiting.client.fails("ray.get(pending, timeout=1)")
+    assert "GetTimeoutError" in failure.bases
+    assert waiting.client.run("ray.get(add_one.remote(1))") == 2
+
+
+def test_the_timeout_of_wait_holds_in_the_gap(waiting: Session) -> None:
+    with waiting.gap():
+        counts = waiting.client.run("[len(refs) for refs in ray.wait([pending], timeout=1)]")
+    assert counts == [0, 1]
+    assert waiting.client.run("ray.get(add_one.remote(1))") == 2
+
+
+@pytest.mark.parametrize("code", ["ray.get(pending)", "ray.wait([pending])", "ray.put(1)"])
+def test_ctrl_c_ends_a_call_in_the_gap(waiting: Session, code: str) -> None:
+    with waiting.gap():
+        step = waiting.client.start(f"mark('begun'); {code}")
+        waiting.client.wait_mark("begun")
+        waiting.client.interrupt()
+        assert step.failure().type == "KeyboardInterrupt"
+    assert waiting.client.run("ray.get(add_one.remote(1))") == 2
+
+
+@pytest.mark.parametrize("code", ["ray.get(pending)", "ray.wait([pending])"])
+def test_ctrl_c_ends_a_call_of_a_healthy_session(waiting: Session, code: str) -> None:
+    step = waiting.client.start(f"mark('begun'); {code}")
+    waiting.client.wait_mark("begun")
+    waiting.client.interrupt()
+    assert step.failure().type == "KeyboardInterrupt"
+    assert waiting.client.run("ray.get(add_one.remote(1))") == 2
+
+
+def test_shutdown_ends_in_the_gap(waiting: Session) -> None:
+    with waiting.gap():
+        waiting.client.run("ray.shutdown()")
+        assert waiting.client.run("ray.is_initialized()") is False
+
+
+def test_shutdown_ends_a_get_of_another_thread(waiting: Session) -> None:
+    step = waiting.client.start("mark('begun'); ray.get(pending)", thread=True)
+    waiting.client.wait_mark("begun")
+    waiting.client.run("ray.shutdown()")
+    assert "ConnectionError" in step.failure().bases
+
+
+def test_threads_that_call_in_the_gap_all_go_on_with_one_new_server(waiting: Session) -> None:
+    before = waiting.cluster.servers()
+    with waiting.gap():
+        code = "ray.get(add_one.remote(number))"
+        steps = [waiting.client.start(code, thread=True, number=n) for n in range(1)]
+        code = "ray.get(ray.put('x'))"
+        steps += [waiting.client.start(code, thread=True) for _ in range(7)]
+    assert [step.value() for step in steps] == [1] + ["x"] * 7
+    assert len(waiting.cluster.servers()) == len(before)

@@ -1,0 +1,89 @@
+"""Refs and handles from before the death raise Ray's own exceptions, at once, and say why."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.client import Failure
+from tests.support.session import Session
+
+SETUP = """
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def ping(self):
+            return "pong"
+
+    @ray.remote
+    def identity(x):
+        return x
+
+    @ray.remote(num_cpus=0)
+    def never():
+        import threading
+        threading.Event().wait()
+
+    put, result, pending, actor = ray.put(1), identity.remote(2), never.remote(), Actor.remote()
+    ray.get([put, result, actor.ping.remote()])
+"""
+
+
+@pytest.fixture
+def bereft(session: Session) -> Session:
+    """A session with refs ``put``, ``result``, ``pending`` and an ``actor``, whose server died."""
+    session.client.run(SETUP)
+    session.lose_server()
+    session.await_server()
+    return session
+
+
+def _says_why(failure: Failure) -> bool:
+    return "server" in failure.text and "died" in failure.text
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ray.get(put)",
+        "ray.get(result)",
+        "ray.get(pending)",
+        "ray.get([ray.put(1), put])",
+        "ray.get(put, timeout=60)",
+        "ray.get(identity.remote(put))",
+        "put.future().result()",
+        "import asyncio\nasync def ask(): return await put\nasyncio.run(ask())",
+    ],
+)
+def test_an_old_ref_raises_owner_died(bereft: Session, code: str) -> None:
+    failure = bereft.client.fails(code)
+    assert "OwnerDiedError" in failure.bases + [failure.cause.split("(")[0]]
+    assert _says_why(failure), failure
+
+
+def test_a_get_under_way_raises_owner_died(session: Session) -> None:
+    session.client.run(SETUP)
+    step = session.client.start("mark('begun'); ray.get(pending)")
+    session.client.wait_mark("begun")
+    session.lose_server()
+    failure = step.failure()
+    assert "OwnerDiedError" in failure.bases
+    assert _says_why(failure), failure
+
+
+def test_an_old_ref_counts_as_ready_in_wait(bereft: Session) -> None:
+    assert bereft.client.run("[len(refs) for refs in ray.wait([pending])]") == [1, 0]
+
+
+@pytest.mark.parametrize("code", ["ray.get(actor.ping.remote())", "ray.kill(actor)"])
+def test_an_old_actor_raises_actor_died(bereft: Session, code: str) -> None:
+    failure = bereft.client.fails(code)
+    assert "ActorDiedError" in failure.bases
+    assert _says_why(failure), failure
+
+
+def test_the_session_is_none_the_worse_for_it(bereft: Session) -> None:
+    bereft.client.fails("ray.get(put)")
+    bereft.client.fails("ray.get(actor.ping.remote())")
+    bereft.client.run("del put, result, pending")
+    assert bereft.client.run("ray.get(identity.remote(3))") == 3
+    assert bereft.client.run("ray.get(Actor.remote().ping.remote())") == "pong"
+    assert bereft.cluster.servers() == [bereft.server]

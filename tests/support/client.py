@@ -1,0 +1,203 @@
+"""A client program in a process of its own, told step by step what to do.
+
+A process holds one default Ray Client connection, and tests kill, stop and interrupt programs;
+hence the process. Steps are the text of Python code, so no step needs a sleep to be in time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import textwrap
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import psutil
+
+from tests.support.cluster import ray_environment
+
+_HARNESS = Path(__file__).with_name("client_harness.py")
+# A guard against hanging for ever, never a promise about speed.
+_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception that a step raised in the client program."""
+
+    type: str
+    bases: List[str]
+    text: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.text}"
+
+
+class StepFailed(Exception):
+    """A step raised that was expected to succeed. ``failure`` tells what."""
+
+    def __init__(self, failure: Failure, output: str) -> None:
+        super().__init__(f"{failure}\n--- the client's output ---\n{output[-4000:]}")
+        self.failure = failure
+
+
+class Step:
+    """A step under way."""
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+        self._done = threading.Event()
+        self._answer: Dict[str, Any] = {}
+
+    def settle(self, answer: Dict[str, Any]) -> None:
+        """Files the answer. Called by the thread that reads the answers."""
+        self._answer = answer
+        self._done.set()
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
+
+    def value(self) -> Any:
+        """Waits for the step and returns its value; raises :class:`StepFailed` if it raised."""
+        failure = self._outcome()
+        if failure is not None:
+            raise StepFailed(failure, self._client.output())
+        return self._answer["value"]
+
+    def failure(self) -> Failure:
+        """Waits for the step and returns what it raised."""
+        failure = self._outcome()
+        assert failure is not None, f"should have raised, but gave {self._answer['value']!r}"
+        return failure
+
+    def _outcome(self) -> Optional[Failure]:
+        ended = self._done.wait(_PATIENCE_S)
+        assert ended, f"a step hangs\n--- the client's output ---\n{self._client.output()[-4000:]}"
+        error = self._answer.get("error")
+        return Failure(**error) if error else None
+
+
+class Client:
+    """A running client program. Thread-safe.
+
+    Args:
+        python: the interpreter that runs it.
+        folder: an empty folder for its output; also its working directory.
+        environment: extra environment variables.
+    """
+
+    def __init__(
+        self, python: str, folder: Path, environment: Optional[Dict[str, str]] = None
+    ) -> None:
+        self.python = python
+        self.folder = folder
+        self._numbers = itertools.count(1)
+        self._steps: Dict[int, Step] = {}
+        self._marks: "queue.Queue[str]" = queue.Queue()
+        commands, self._commands = os.pipe()
+        answers, theirs = os.pipe()
+        with (folder / "output.log").open("wb") as output:
+            self.process = subprocess.Popen(
+                [python, str(_HARNESS), str(commands), str(theirs)],
+                env=ray_environment(environment),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(commands, theirs),
+                start_new_session=True,
+            )
+        os.close(commands)
+        os.close(theirs)
+        self._reader = threading.Thread(target=self._read, args=(answers,), daemon=True)
+        self._reader.start()
+
+    def start(self, code: str, *, thread: bool = False, **values: Any) -> Step:
+        """Sends a step and returns without waiting for it.
+
+        Args:
+            code: Python source; the value of its last expression is the step's value.
+            thread: run it in a thread of its own instead of the main thread, one after another.
+            **values: names that the code may use (what JSON can carry).
+        """
+        number = next(self._numbers)
+        step = self._steps[number] = Step(self)
+        message = {"id": number, "code": textwrap.dedent(code), "values": values, "thread": thread}
+        os.write(self._commands, (json.dumps(message) + "\n").encode())
+        return step
+
+    def run(self, code: str, **values: Any) -> Any:
+        """Carries a step out in the main thread and returns its value."""
+        return self.start(code, **values).value()
+
+    def fails(self, code: str, **values: Any) -> Failure:
+        """Carries a step out that must raise, and returns what it raised."""
+        return self.start(code, **values).failure()
+
+    def connect(self, address: str, **options: Any) -> None:
+        """Connects the program's default client with ``ray.init``."""
+        self.run("import ray; ray.init(address, **options); None", address=address, options=options)
+
+    def wait_mark(self, name: str) -> None:
+        """Waits until a step has called ``mark(name)``. Marks come in the order of their calls."""
+        try:
+            came = self._marks.get(timeout=_PATIENCE_S)
+        except queue.Empty:
+            raise AssertionError(f"the mark {name!r} did not come\n{self.output()[-4000:]}") from None
+        assert came == name, f"the mark {came!r} came before {name!r}"
+
+    def interrupt(self) -> None:
+        """Sends SIGINT, as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Ends the program with SIGKILL: it says goodbye to nobody."""
+        self.process.kill()
+        self.process.wait()
+
+    def output(self) -> str:
+        """Returns all that the program has printed, standard output and standard error."""
+        return (self.folder / "output.log").read_text(errors="replace")
+
+    def sockets(self) -> List[Tuple[str, int]]:
+        """Returns the remote addresses that the program is connected to."""
+        process = psutil.Process(self.process.pid)
+        listed = getattr(process, "net_connections", None) or process.connections
+        return [tuple(entry.raddr) for entry in listed(kind="tcp") if entry.raddr]
+
+    def dismiss(self) -> None:
+        """Tells the program to end once it has done its steps, and returns at once."""
+        if self._commands >= 0:
+            os.close(self._commands)
+            self._commands = -1
+
+    def close(self) -> None:
+        """Lets the program end by itself, or by force if it does not; frees everything."""
+        self.dismiss()
+        try:
+            self.process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the client did not end\n{self.output()[-4000:]}") from None
+        finally:
+            self._reader.join()
+
+    def _read(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "rb") as answers:
+            for line in answers:
+                message = json.loads(line)
+                if "mark" in message:
+                    self._marks.put(message["mark"])
+                else:
+                    self._steps.pop(message["id"]).settle(message)
+        gone = {"type": "ProcessEnded", "bases": [], "text": "the program ended", "cause": ""}
+        for step in list(self._steps.values()):
+            step.settle({"error": gone})

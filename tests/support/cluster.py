@@ -1,0 +1,206 @@
+"""A real Ray head on the loopback interface, with a Ray Client server, ended without a trace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Set
+
+import psutil
+
+from tests.support.ports import LOOPBACK, free_ports, is_open
+from tests.support.processes import command_of, descendants, is_running, kill
+from tests.support.waiting import eventually
+
+# Long enough for a head on a busy machine with few cores.
+_START_S = 120.0
+_STOP_S = 20.0
+_SERVER_MARK = "ray.util.client.server"
+
+
+def ray_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
+    """Returns this process's environment without what would steer Ray, plus ``extra``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    kept.pop("PYTHONPATH", None)
+    # Reports home are of no use here, and this hush keeps the client's output to what we test.
+    return {**kept, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """How to start a head.
+
+    Attributes:
+        python: the interpreter whose Ray is started.
+        environment: variables that the head's processes get (``RAY_USE_TLS`` and such).
+        cpus: logical CPUs that the head offers.
+    """
+
+    python: str
+    environment: Dict[str, str] = field(default_factory=dict)
+    cpus: int = 4
+
+
+class Cluster:
+    """A running head. Use as a context manager; it leaves no process and no file behind."""
+
+    def __init__(self, options: ClusterOptions) -> None:
+        self.options = options
+        self.gcs_port, self.client_port, self._metrics, agent, agent_grpc, env_agent = free_ports(6)
+        self._ports = [agent, agent_grpc, env_agent]
+        # Unix socket paths are limited to 107 bytes, hence not pytest's long tmp_path.
+        self.folder = Path(tempfile.mkdtemp(prefix="rc", dir="/tmp"))
+        self._head: Optional[subprocess.Popen] = None
+        self._proxier: Optional[psutil.Process] = None
+        self._seen: Set[psutil.Process] = set()
+
+    @property
+    def address(self) -> str:
+        """The address that a client connects to."""
+        return f"ray://{LOOPBACK}:{self.client_port}"
+
+    @property
+    def gcs_address(self) -> str:
+        return f"{LOOPBACK}:{self.gcs_port}"
+
+    @property
+    def proxier(self) -> psutil.Process:
+        """The process that listens at the client port."""
+        assert self._proxier is not None, "the cluster is not running"
+        return self._proxier
+
+    @property
+    def head_pid(self) -> int:
+        """The process that started the head, a child of this one."""
+        assert self._head is not None, "the cluster is not running"
+        return self._head.pid
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the log files of this head's session."""
+        return self.folder / "session_latest" / "logs"
+
+    def __enter__(self) -> "Cluster":
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ray(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Runs the ``ray`` command of the head's installation and returns what it printed."""
+        return subprocess.run(
+            [*self._command, *arguments],
+            env=ray_environment(self.options.environment),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=_START_S,
+        )
+
+    def servers(self) -> List[psutil.Process]:
+        """Returns the specific servers that run now, oldest first."""
+        found = [
+            process
+            for process in descendants(self.proxier.pid)
+            if "--mode=specific-server" in command_of(process) and is_running(process)
+        ]
+        parents = {process.ppid() for process in found if is_running(process)}
+        servers = [process for process in found if process.pid not in parents]
+        self._seen.update(servers)
+        return sorted(servers, key=lambda process: process.create_time())
+
+    def next_server(self, *known: psutil.Process) -> psutil.Process:
+        """Waits until a specific server runs that is none of ``known``, and returns it."""
+
+        def fresh() -> Optional[psutil.Process]:
+            return next((server for server in self.servers() if server not in known), None)
+
+        found = eventually(fresh, "a new specific server")
+        assert found is not None
+        return found
+
+    def wait_no_servers(self) -> None:
+        """Returns once no specific server runs any more."""
+        eventually(lambda: not self.servers(), "the end of every specific server")
+
+    def leftovers(self) -> List[str]:
+        """Returns a line for each process of ours that outlived the head; empty when all is well."""
+        return [f"{p.pid} {command_of(p)}" for p in self._seen if is_running(p)]
+
+    @property
+    def _command(self) -> List[str]:
+        return [str(Path(self.options.python).parent / "ray")]
+
+    def _start(self) -> None:
+        agent, agent_grpc, env_agent = self._ports
+        arguments = {
+            "port": self.gcs_port,
+            "ray-client-server-port": self.client_port,
+            "node-ip-address": LOOPBACK,
+            "temp-dir": self.folder,
+            "num-cpus": self.options.cpus,
+            "object-store-memory": 200 * 2**20,
+            "include-dashboard": "false",
+            "dashboard-agent-listen-port": agent,
+            "dashboard-agent-grpc-port": agent_grpc,
+            "runtime-env-agent-port": env_agent,
+            "metrics-export-port": self._metrics,
+            # Free ones, else two heads on one machine hand out the same.
+            "min-worker-port": 0,
+            "max-worker-port": 0,
+        }
+        flags = [f"--{name}={value}" for name, value in arguments.items()]
+        output = (self.folder / "head.log").open("wb")
+        with output:
+            self._head = subprocess.Popen(
+                [*self._command, "start", "--head", "--block", "--disable-usage-stats", *flags],
+                env=ray_environment(self.options.environment),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        eventually(self._is_up, f"the head to start; {self.folder}/head.log", _START_S)
+
+    def _is_up(self) -> bool:
+        assert self._head is not None
+        text = (self.folder / "head.log").read_text()
+        if self._head.poll() is not None:
+            raise RuntimeError(f"the head did not start:\n{text}")
+        if "Ray runtime started" not in text or not is_open(self.client_port):
+            return False
+        self._proxier = next(
+            process
+            for process in descendants(self._head.pid)
+            if _SERVER_MARK in command_of(process) and "--mode=proxy" in command_of(process)
+        )
+        return True
+
+    def _stop(self) -> None:
+        if self._head is None:
+            return
+        self._seen.update(descendants(self._head.pid))
+        self._head.terminate()
+        try:
+            self._head.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._head.kill()
+            self._head.wait()
+        # What the head's own stop left: its processes share its fate only with a delay.
+        psutil.wait_procs(self._seen, timeout=_STOP_S / 2)
+        for process in self._seen:
+            if is_running(process):
+                kill(process)
+        self._head = None

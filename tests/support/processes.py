@@ -1,0 +1,75 @@
+"""Finding, killing and accounting for processes. Nothing here touches a process by its name alone:
+every process is a descendant of one that a test started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+from typing import Iterator, List
+
+import psutil
+
+from tests.support.waiting import eventually
+
+_GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
+
+
+def command_of(process: psutil.Process) -> str:
+    """Returns the command line, or an empty string if the process is gone."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
+
+
+def descendants(pid: int) -> List[psutil.Process]:
+    """Returns every living descendant of a process; none if it is gone itself."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Tells whether the process still runs; a zombie does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_gone(process: psutil.Process) -> None:
+    """Returns once the process has ended, whether or not its parent has reaped it."""
+    eventually(lambda: not is_running(process), f"the end of process {process.pid}")
+
+
+def kill(process: psutil.Process) -> None:
+    """Sends SIGKILL and waits until the process no longer runs."""
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+    wait_gone(process)
+
+
+@contextmanager
+def paused(process: psutil.Process) -> Iterator[None]:
+    """Stops the process (SIGSTOP) for the length of the block: what it serves hangs meanwhile."""
+    process.suspend()
+    try:
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED, "the process to stop")
+        yield
+    finally:
+        if is_running(process):
+            os.kill(process.pid, signal.SIGCONT)
+
+
+def open_sockets(process: psutil.Process) -> List[psutil._common.sconn]:
+    """Returns the process's internet sockets; none if it is gone."""
+    try:
+        listed = getattr(process, "net_connections", None) or process.connections
+        return listed(kind="inet")
+    except _GONE:
+        return []
