@@ -87,7 +87,7 @@ def own_cluster(fork_python: str) -> Iterator[Cluster]:
 
 @pytest.fixture
 def make_client(fork_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeClient]:
-    """Starts client programs: ``make_client(python=…, environment=…)``; ends them after the test."""
+    """Starts client programs, ``make_client(python=…, environment=…)``, and ends them."""
     clients: List[Client] = []
     numbers = itertools.count()
 

@@ -16,11 +16,10 @@ import textwrap
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
-
-import psutil
+from typing import Any, Dict, List, Optional
 
 from tests.support.cluster import ray_environment
+from tests.support.waiting import eventually
 
 _HARNESS = Path(__file__).with_name("client_harness.py")
 # A guard against hanging for ever, never a promise about speed.
@@ -51,7 +50,7 @@ class StepFailed(Exception):
 class Step:
     """A step under way."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
         self._done = threading.Event()
         self._answer: Dict[str, Any] = {}
@@ -101,7 +100,7 @@ class Client:
         self.folder = folder
         self._numbers = itertools.count(1)
         self._steps: Dict[int, Step] = {}
-        self._marks: "queue.Queue[str]" = queue.Queue()
+        self._marks: queue.Queue[str] = queue.Queue()
         commands, self._commands = os.pipe()
         answers, theirs = os.pipe()
         with (folder / "output.log").open("wb") as output:
@@ -151,7 +150,8 @@ class Client:
         try:
             came = self._marks.get(timeout=_PATIENCE_S)
         except queue.Empty:
-            raise AssertionError(f"the mark {name!r} did not come\n{self.output()[-4000:]}") from None
+            text = f"the mark {name!r} did not come\n{self.output()[-4000:]}"
+            raise AssertionError(text) from None
         assert came == name, f"the mark {came!r} came before {name!r}"
 
     def interrupt(self) -> None:
@@ -167,11 +167,9 @@ class Client:
         """Returns all that the program has printed, standard output and standard error."""
         return (self.folder / "output.log").read_text(errors="replace")
 
-    def sockets(self) -> List[Tuple[str, int]]:
-        """Returns the remote addresses that the program is connected to."""
-        process = psutil.Process(self.process.pid)
-        listed = getattr(process, "net_connections", None) or process.connections
-        return [tuple(entry.raddr) for entry in listed(kind="tcp") if entry.raddr]
+    def wait_output(self, text: str) -> None:
+        """Waits until the program has printed ``text``."""
+        eventually(lambda: text in self.output(), f"{text!r} in {self.folder}/output.log")
 
     def dismiss(self) -> None:
         """Tells the program to end once it has done its steps, and returns at once."""

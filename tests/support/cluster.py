@@ -84,7 +84,7 @@ class Cluster:
         """The folder of the log files of this head's session."""
         return self.folder / "session_latest" / "logs"
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self) -> Cluster:
         try:
             self._start()
         except BaseException:
@@ -134,8 +134,15 @@ class Cluster:
         """Returns once no specific server runs any more."""
         eventually(lambda: not self.servers(), "the end of every specific server")
 
+    def terminate(self) -> None:
+        """Ends the head as its user would (SIGTERM), and returns once its own process is gone."""
+        assert self._head is not None, "the cluster is not running"
+        self._seen.update(descendants(self._head.pid))
+        self._head.terminate()
+        self._head.wait()
+
     def leftovers(self) -> List[str]:
-        """Returns a line for each process of ours that outlived the head; empty when all is well."""
+        """Returns a line for each process that outlived the head; empty when all is well."""
         return [f"{p.pid} {command_of(p)}" for p in self._seen if is_running(p)]
 
     @property

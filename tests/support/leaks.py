@@ -30,7 +30,9 @@ class LeakCheck:
         heads = list(clusters)
         for cluster in heads:
             cluster.wait_no_servers()
-            eventually(lambda c=cluster: not _session_sockets(c), "the proxier to let go of servers")
+            eventually(
+                lambda c=cluster: not _session_sockets(c), "the proxier to let go of servers"
+            )
         expected = self._children | {cluster.head_pid for cluster in heads}
         eventually(lambda: not self._new_children(expected), "the end of child processes")
         eventually(lambda: not self._new_threads(), "the end of threads that a test began")

@@ -18,7 +18,7 @@ _PATIENCE_S = 30
 class _Connection:
     """One client connection and its upstream half, as two pumps."""
 
-    def __init__(self, link: "Link", writers: Set[asyncio.StreamWriter], silent: bool) -> None:
+    def __init__(self, link: Link, writers: Set[asyncio.StreamWriter], silent: bool) -> None:
         self._link = link
         self._writers = writers
         self.silent = silent
@@ -64,7 +64,7 @@ class Link:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link")
 
-    def __enter__(self) -> "Link":
+    def __enter__(self) -> Link:
         self._thread.start()
         self._do(self._listen(0))
         return self

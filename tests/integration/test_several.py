@@ -1,0 +1,95 @@
+"""Several sessions on one head, and several clients in one process: one death concerns one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import MakeClient, MakeSession
+from tests.support.cluster import Cluster
+from tests.support.processes import kill, paused
+
+
+def test_other_sessions_are_undisturbed_by_a_death(make_session: MakeSession) -> None:
+    sessions = [make_session() for _ in range(3)]
+    for number, session in enumerate(sessions):
+        session.client.run("ref = ray.put(number)", number=number)
+    sessions[1].lose_server()
+    for number in (0, 2):
+        assert sessions[number].client.run("ray.get(ref)") == number
+    assert sessions[1].client.run("ray.get(ray.put('new'))") == "new"
+    running = sessions[0].cluster.servers()
+    assert len(running) == 3
+    assert sessions[0].server in running and sessions[2].server in running
+
+
+def test_all_sessions_come_back_when_all_servers_die(make_session: MakeSession) -> None:
+    sessions = [make_session() for _ in range(3)]
+    for session in sessions:
+        session.lose_server()
+    steps = [session.client.start("ray.get(ray.put('back'))") for session in sessions]
+    assert [step.value() for step in steps] == ["back"] * 3
+    assert len(sessions[0].cluster.servers()) == 3
+
+
+def test_a_get_of_another_session_goes_on_while_one_recovers(make_session: MakeSession) -> None:
+    victim, other = make_session(), make_session()
+    other.client.run(
+        """
+        @ray.remote(num_cpus=0)
+        class Gate:
+            def __init__(self):
+                import asyncio
+                self.event = asyncio.Event()
+
+            async def open(self):
+                self.event.set()
+
+            async def wait(self):
+                await self.event.wait()
+                return "open"
+
+        gate = Gate.remote()
+        """
+    )
+    step = other.client.start("mark('begun'); ray.get(gate.wait.remote())")
+    other.client.wait_mark("begun")
+    victim.lose_server()
+    assert victim.client.run("ray.get(ray.put(1))") == 1
+    other.client.start("ray.get(gate.open.remote())", thread=True).value()
+    assert step.value() == "open"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_of_two_clients_in_a_process_loses_its_server(
+    make_client: MakeClient, cluster: Cluster, number: int
+) -> None:
+    client = make_client()
+    client.run("import ray; contexts, refs = [], []")
+    servers: list = []
+    for name in ("first", "second"):
+        code = "contexts.append(ray.init(address, allow_multiple=True)); None"
+        client.run(code, address=cluster.address)
+        servers.append(cluster.next_server(*servers))
+        client.run("with contexts[-1]:\n    refs.append(ray.put(name))", name=name)
+    kill(servers[number])
+    code = "with contexts[number]:\n    got = ray.get(ray.put(number))\ngot"
+    assert [client.run(code, number=n) for n in (0, 1)] == [0, 1]
+    other = 1 - number
+    code = "with contexts[number]:\n    got = ray.get(refs[number])\ngot"
+    assert client.run(code, number=other) == ["first", "second"][other]
+    assert servers[other] in cluster.servers()
+    client.run("for context in contexts: context.disconnect()")
+
+
+def test_a_new_session_begins_while_another_recovers(
+    make_session: MakeSession, make_client: MakeClient, cluster: Cluster
+) -> None:
+    victim = make_session()
+    newcomer = make_client()
+    newcomer.run("import ray")
+    with paused(cluster.proxier):
+        victim.lose_server()
+        joining = newcomer.start("ray.init(address); ray.get(ray.put(2))", address=cluster.address)
+        waiting = victim.client.start("ray.get(ray.put(1))")
+    assert (waiting.value(), joining.value()) == (1, 2)
+    assert len(cluster.servers()) == 2
