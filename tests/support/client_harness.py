@@ -42,7 +42,7 @@ def _lines(descriptor):
 
 
 def _evaluate(number, code, values):
-    name = "<command %d>" % number
+    name = f"<command {number}>"
     # Ray reads the source of classes and functions that it is given.
     linecache.cache[name] = (len(code), None, code.splitlines(True), name)
     tree = ast.parse(code, name)
