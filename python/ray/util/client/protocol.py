@@ -123,8 +123,15 @@ LOG_STREAMER = _methods("RayletLogStreamer")
 
 
 def serialize(message: Any) -> bytes:
-    """Serialises any protobuf message, ours or stock's."""
-    return message.SerializeToString()
+    """Serialises any protobuf message, ours or stock's.
+
+    Raises:
+        TypeError: it is no message. gRPC then ends the call, where it would else wait for ever.
+    """
+    data = message.SerializeToString()
+    if not isinstance(data, bytes):
+        raise TypeError(f"{type(message).__name__} is not a message of the protocol")
+    return data
 
 
 class Stub:

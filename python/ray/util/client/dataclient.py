@@ -1,0 +1,429 @@
+"""The data stream of a session: the threaded shell round ``session.client``.
+
+One thread opens the stream, reads it, and opens it again after an interruption until the grace
+period is over. Callers add requests and wait for their replies. Whoever touches the session's core
+holds ``_lock``; nobody waits or calls back while holding it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Callable, Iterator, List, Optional, Sequence
+
+import grpc
+
+from ray.util.client import protocol, ray
+from ray.util.client.chunking import messages
+from ray.util.client.losses import outcome_unknown
+from ray.util.client.replies import (
+    BlockingReply,
+    InitReply,
+    ObjectReply,
+    TicketReply,
+    fail_all,
+)
+from ray.util.client.rpc_errors import grace_period_over, recoverable, session_lost
+from ray.util.client.session import wire
+from ray.util.client.session.client import ClientSession, Kind, State
+from ray.util.client.session.errors import SessionLost
+
+logger = logging.getLogger(__name__)
+
+# Pauses between attempts to open the stream again, in seconds.
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+
+# How long a shutdown waits for the server to confirm it, in seconds: once it has answered init all
+# that still stands in line is to be sent; before that there is nothing to lose.
+_CLOSE_TIMEOUT_S = 30.0
+_CLOSE_BEFORE_INIT_TIMEOUT_S = 1.0
+
+
+class _Feed:
+    """The requests of one data stream, as gRPC takes them.
+
+    It hands out nothing before it is opened (the session must first know to whom it speaks), and
+    nothing more after it is closed: what then stands in line is for the next stream.
+    """
+
+    def __init__(self, client: DataClient) -> None:
+        self._client = client
+        self.opened = False
+        self.closed = False
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            request = self._client._next_request(self)
+            if request is None:
+                return
+            for message in messages(request):
+                if self.closed:
+                    return
+                yield message
+
+
+class DataClient:
+    """Sends requests over the session's data stream and delivers the answers. Thread-safe.
+
+    Args:
+        channel: the gRPC channel to the cluster; it reconnects by itself.
+        metadata: what identifies this client in every call.
+        grace_period: seconds for which an interrupted stream is opened again; 0 is never.
+        context: the client context that the session belongs to. References that come with answers
+            are made in it.
+    """
+
+    def __init__(
+        self, channel: grpc.Channel, metadata: List[Any], grace_period: float, context: Any
+    ) -> None:
+        self._channel = channel
+        self._metadata = metadata
+        self._grace_period = grace_period
+        self._context = context
+        self._session = ClientSession(grace_period)
+        self._lock = threading.Lock()
+        self._requests_came = threading.Condition(self._lock)
+        self._state_changed = threading.Condition(self._lock)
+        self._closing = threading.Event()
+        self._interrupt: Optional[Callable[[], Any]] = None
+        self._pause = _FIRST_PAUSE_S
+        self._initialised = False
+        self._last_error: Optional[BaseException] = None
+        self.request_queue = _Untracked(self)
+        self._thread = threading.Thread(
+            target=self._run, name="ray_client_streaming_rpc", daemon=True
+        )
+
+    def start(self) -> None:
+        """Opens the stream."""
+        self._thread.start()
+
+    # -- what the session is like
+
+    @property
+    def state(self) -> State:
+        return self._session.state
+
+    @property
+    def incarnation(self) -> Optional[int]:
+        """The number of the server that answers now; None with a stock cluster."""
+        return self._session.incarnation
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the cluster can carry this session over the death of its server."""
+        return wire.CAP_INCARNATIONS in self._session.capabilities
+
+    def check_alive(self) -> None:
+        """Raises the session's ending error if it has ended."""
+        with self._lock:
+            if self._session.ended:
+                raise self._session.ending()
+
+    def wait_connected(self, timeout: float) -> None:
+        """Waits until the stream is open, the session has ended, or ``timeout`` seconds are over.
+
+        Raises:
+            SessionLost: it has ended.
+        """
+        with self._lock:
+            self._state_changed.wait_for(
+                lambda: self._session.state is State.CONNECTED or self._session.ended, timeout
+            )
+            if self._session.ended:
+                raise self._session.ending()
+
+    # -- requests
+
+    def Init(self, request: Any) -> Any:
+        """Begins the session on the server. Returns the InitResponse."""
+        reply = InitReply(self._negotiated)
+        self._send(Kind.INIT, protocol.DataRequest(init=request), reply)
+        return self._await(reply).init
+
+    def ConnectionInfo(self) -> Any:
+        request = protocol.DataRequest(connection_info=protocol.ConnectionInfoRequest())
+        return self._ask(Kind.QUERY, request).connection_info
+
+    def ListNamedActors(self, request: Any) -> Any:
+        return self._ask(
+            Kind.QUERY, protocol.DataRequest(list_named_actors=request)
+        ).list_named_actors
+
+    def PutObject(self, request: Any) -> Any:
+        return self._ask(Kind.PUT, protocol.DataRequest(put=request)).put
+
+    def Terminate(self, request: Any) -> Any:
+        return self._ask(Kind.TERMINATE, protocol.DataRequest(terminate=request)).terminate
+
+    def ReleaseObject(self, request: Any) -> None:
+        self._send(Kind.RELEASE, protocol.DataRequest(release=request), None)
+
+    def Schedule(self, task: Any, futures: Sequence[Any]) -> None:
+        """Submits a task. ``futures`` get the ids of its returns, or an exception."""
+        named = task.type == protocol.ClientTask.NAMED_ACTOR
+        kind = Kind.QUERY if named else Kind.TASK
+        self._send(kind, protocol.DataRequest(task=task), TicketReply(futures))
+
+    def RegisterGetCallback(
+        self, request: Any, load: Callable[[Any], Any], callback: Callable[[Any], None]
+    ) -> None:
+        """Asks for one object when it is ready; ``callback`` gets its value or an exception."""
+        if len(request.ids) != 1:
+            raise ValueError(f"One object at a time can be waited for, not {len(request.ids)}.")
+        message = protocol.DataRequest(get=request)
+        self._send(Kind.GET, message, ObjectReply(message, load, callback))
+
+    def _blocking_send(self, request: Any) -> Any:
+        return self._ask(Kind.QUERY, request)
+
+    def _ask(self, kind: Kind, message: Any) -> Any:
+        reply = BlockingReply()
+        self._send(kind, message, reply)
+        return self._await(reply)
+
+    def _await(self, reply: BlockingReply) -> Any:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "A callback of an object can't wait for an answer of the session that calls it back"
+            )
+        return reply.wait()
+
+    def _send(self, kind: Kind, message: Any, reply: Any) -> None:
+        with self._lock:
+            request = self._session.add(kind, message, reply)
+            message.req_id = request.req_id
+            self._requests_came.notify()
+
+    # -- the stream
+
+    def _next_request(self, feed: _Feed) -> Any:
+        with self._lock:
+            while not feed.closed:
+                request = self._session.take() if feed.opened else None
+                if request is not None:
+                    return request.message
+                if feed.opened and self._closing.is_set():
+                    return None
+                self._requests_came.wait()
+        return None
+
+    def _run(self) -> None:
+        ray.set_context(self._context)
+        error: Optional[BaseException] = None
+        reconnecting = False
+        try:
+            while not self._closing.is_set():
+                error = self._one_stream(reconnecting)
+                if self._closing.is_set() or not self._survives(error):
+                    break
+                self._closing.wait(self._pause)
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
+                reconnecting = True
+        except Exception as e:  # A fault of this program must not leave callers waiting.
+            logger.exception("The data stream's thread failed.")
+            error = e
+        finally:
+            self._end(error)
+
+    def _survives(self, error: Optional[BaseException]) -> bool:
+        """Notes that the stream broke. Returns whether it is worth opening again."""
+        self._last_error = error or self._last_error
+        first = False
+        if self._grace_period == 0 or not (
+            error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
+        ):
+            return False
+        with self._lock:
+            if not self._closing.is_set():
+                first = self._session.state is not State.SUSPENDED
+                self._session.stream_broke(time.monotonic())
+                self._state_changed.notify_all()
+            over = self._session.remaining(time.monotonic()) <= 0
+        if first:
+            self._pause = _FIRST_PAUSE_S
+            logger.warning("The connection to the cluster broke (%s). Reconnecting.", _short(error))
+        return not over
+
+    def _one_stream(self, reconnecting: bool) -> Optional[BaseException]:
+        """Opens a stream and serves it to its end. Returns what ended it; None if the server did."""
+        deadline = self._session.remaining(time.monotonic()) if reconnecting else None
+        if reconnecting and not self._channel_ready(deadline):
+            return None
+        feed = _Feed(self)
+        call = protocol.Stub(self._channel, protocol.DATA_STREAMER).Datapath(
+            iter(feed), metadata=self._stream_metadata(reconnecting), wait_for_ready=True
+        )
+        self._interrupt = call.cancel
+        try:
+            incarnation = self._meet(call, deadline) if reconnecting and self.recovers else None
+            if call.is_active():
+                self._opened(feed, incarnation)
+            for response in call:
+                self._dispatch(response)
+            return None
+        except grpc.RpcError as e:
+            return e
+        finally:
+            self._close_feed(feed)
+            call.cancel()
+
+    def _stream_metadata(self, reconnecting: bool) -> List[Any]:
+        told = [("reconnecting", str(reconnecting))]
+        if self.incarnation is not None:
+            told.append((wire.INCARNATION_KEY, str(self.incarnation)))
+        return self._metadata + told
+
+    def _channel_ready(self, timeout: Optional[float]) -> bool:
+        ready = grpc.channel_ready_future(self._channel)
+        self._interrupt = ready.cancel
+        try:
+            ready.result(timeout)
+            return True
+        except (grpc.FutureTimeoutError, grpc.FutureCancelledError):
+            return False
+        finally:
+            ready.cancel()
+
+    def _meet(self, call: Any, timeout: Optional[float]) -> Optional[int]:
+        """Waits until the proxier has attached the stream to a live server; tells which."""
+        alarm = threading.Timer(max(timeout or 0, 0), call.cancel)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            return wire.incarnation_of(call.initial_metadata())
+        finally:
+            alarm.cancel()
+
+    def _opened(self, feed: _Feed, incarnation: Optional[int]) -> None:
+        with self._lock:
+            if self._session.ended:
+                feed.opened = self._session.state is State.CLOSED
+                self._requests_came.notify_all()
+                return
+            before = self._session.incarnation
+            reopened = self._session.opened(incarnation)
+            if incarnation is not None:
+                self._session.heard()
+            for request in reopened.restarted:
+                request.waiter.restart()
+            feed.opened = True
+            self._requests_came.notify_all()
+            self._state_changed.notify_all()
+        fail_all(reopened.lost, lambda request: outcome_unknown(request.message))
+        if incarnation is not None and before is not None:
+            self._report(before, incarnation, len(reopened.lost))
+
+    def _report(self, before: int, now: int, lost: int) -> None:
+        if before == now:
+            logger.info("Reconnected to the session's server.")
+            return
+        logger.warning(
+            "The session's server died; the session goes on with incarnation %d. Objects and "
+            "actors that the dead server owned are lost; %d calls were under way.",
+            now,
+            lost,
+        )
+
+    def _close_feed(self, feed: _Feed) -> None:
+        with self._lock:
+            feed.closed = True
+            self._requests_came.notify_all()
+
+    def _dispatch(self, response: Any) -> None:
+        req_id = response.req_id
+        with self._lock:
+            if self._session.heard():
+                self._state_changed.notify_all()
+            request = self._session.waiting(req_id)
+            if request is None:
+                return
+            waiter = request.waiter
+            whole = request.kind is not Kind.GET
+            if whole:
+                self._strike(req_id)
+        if waiter is None or whole:
+            if waiter is not None:
+                waiter.done(response)
+            return
+        if waiter.done(response):
+            with self._lock:
+                self._strike(req_id)
+
+    def _strike(self, req_id: int) -> None:
+        up_to = self._session.answered(req_id)
+        if up_to is not None and not self._session.ended:
+            acknowledge = protocol.AcknowledgeRequest(req_id=up_to)
+            self._session.add(Kind.ACKNOWLEDGE, protocol.DataRequest(acknowledge=acknowledge))
+            self._requests_came.notify()
+
+    def _negotiated(self, init: Any) -> None:
+        with self._lock:
+            self._session.negotiated(init.capabilities, init.incarnation)
+            self._initialised = True
+
+    # -- the end
+
+    def _end(self, error: Optional[BaseException]) -> None:
+        with self._lock:
+            waiting: List[Any] = []
+            if not self._session.ended:
+                waiting = self._session.give_up(self._cause(error))
+            self._state_changed.notify_all()
+        if waiting or self._session.cause is not None:
+            logger.error("%s", self._session.cause)
+        fail_all(waiting, lambda request: self._session.ending())
+
+    def _cause(self, error: Optional[BaseException]) -> SessionLost:
+        if self._grace_period and (error is None or isinstance(error, grpc.RpcError)):
+            if error is None or recoverable(error):
+                return grace_period_over(self._grace_period, self._last_error)
+        return session_lost(error or ConnectionError("the server closed the data stream"))
+
+    def close(self) -> None:
+        """Ends the session: the server is told, and everybody who waits gets an error.
+
+        Idempotent. Ends within seconds, also when the cluster can't be reached.
+        """
+        with self._lock:
+            connected = self._session.state is State.CONNECTED
+            waiting: List[Any] = []
+            if not self._session.ended:
+                cleanup = protocol.DataRequest(
+                    connection_cleanup=protocol.ConnectionCleanupRequest()
+                )
+                self._session.add(Kind.CLEANUP, cleanup)
+            if self._session.state is not State.CLOSED:
+                waiting = self._session.shut_down()
+            self._closing.set()
+            self._requests_came.notify_all()
+            self._state_changed.notify_all()
+        fail_all(waiting, lambda request: self._session.ending())
+        if threading.current_thread() is self._thread or not self._thread.is_alive():
+            return
+        if connected:
+            self._thread.join(
+                _CLOSE_TIMEOUT_S if self._initialised else _CLOSE_BEFORE_INIT_TIMEOUT_S
+            )
+        interrupt = self._interrupt
+        if self._thread.is_alive() and interrupt is not None:
+            interrupt()
+            self._thread.join(_CLOSE_TIMEOUT_S)
+
+
+class _Untracked:
+    """Puts messages on the stream whose answers nobody waits for."""
+
+    def __init__(self, client: DataClient) -> None:
+        self._client = client
+
+    def put(self, message: Any) -> None:
+        self._client._send(Kind.ACKNOWLEDGE, message, None)
+
+
+def _short(error: Optional[BaseException]) -> str:
+    if isinstance(error, grpc.RpcError) and callable(getattr(error, "code", None)):
+        return f"{error.code().name}: {error.details()}"
+    return "the server closed the stream" if error is None else str(error)

@@ -1,0 +1,121 @@
+"""Shows in the client what the session's workers print and log."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+from typing import Any, Callable, List, Optional
+
+import grpc
+
+from ray.util.client import protocol
+from ray.util.client.rpc_errors import recoverable
+
+logger = logging.getLogger(__name__)
+# A record that went to the "ray" logger would be sent by the server and come back.
+logger.propagate = False
+
+_PAUSE_S = 0.1
+
+
+class LogstreamClient:
+    """The session's log stream; opened again after an interruption. Thread-safe.
+
+    Args:
+        channel: the gRPC channel to the cluster.
+        metadata: makes the metadata of a call.
+        wait_connected: waits for the session, at most so many seconds; raises when it has ended.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        metadata: Callable[[], List[Any]],
+        wait_connected: Callable[[float], None],
+    ) -> None:
+        self._channel = channel
+        self._metadata = metadata
+        self._wait_connected = wait_connected
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._wanted: Optional[Any] = None
+        self._call: Any = None
+        self._requests: queue.SimpleQueue = queue.SimpleQueue()
+        self.log_thread = threading.Thread(
+            target=self._run, name="ray_client_log_stream", daemon=True
+        )
+        self.log_thread.start()
+
+    def log(self, level: int, msg: str) -> None:
+        """Takes a log record of the server. Replaceable. ``level``: as in ``logging``."""
+        logger.log(level=level, msg=msg)
+
+    def stdstream(self, level: int, msg: str) -> None:
+        """Takes what a worker printed. Replaceable. ``level``: -1 for stdout, -2 for stderr."""
+        print(msg, file=sys.stderr if level == -2 else sys.stdout, end="")
+
+    def set_logstream_level(self, level: int) -> None:
+        """Asks for records of ``level`` and above, and for what workers print."""
+        logger.setLevel(level)
+        self._want(protocol.LogSettingsRequest(enabled=True, loglevel=level))
+
+    def disable_logs(self) -> None:
+        """Asks for nothing any more."""
+        self._want(protocol.LogSettingsRequest(enabled=False))
+
+    def close(self) -> None:
+        """Ends the stream. Idempotent; returns when the stream's thread has ended."""
+        with self._lock:
+            self._closing.set()
+            self._requests.put(None)
+            call = self._call
+        if call is not None:
+            call.cancel()
+        if threading.current_thread() is not self.log_thread:
+            self.log_thread.join()
+
+    def _want(self, request: Any) -> None:
+        with self._lock:
+            self._wanted = request
+            self._requests.put(request)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._wait_connected(_PAUSE_S)
+                self._one_stream()
+            except ConnectionError:
+                return
+            except grpc.RpcError as e:
+                if self._closing.is_set():
+                    return
+                if not recoverable(e):
+                    logger.warning("The log stream ended: %s: %s", e.code().name, e.details())
+                    return
+                logger.debug("The log stream broke (%s); opening it again.", e.details())
+            self._closing.wait(_PAUSE_S)
+
+    def _one_stream(self) -> None:
+        call = protocol.Stub(self._channel, protocol.LOG_STREAMER).Logstream(
+            iter(self._fresh_requests().get, None), metadata=self._metadata()
+        )
+        with self._lock:
+            self._call = call
+            if self._closing.is_set():
+                call.cancel()
+        for record in call:
+            if record.level < 0:
+                self.stdstream(level=record.level, msg=record.msg)
+            else:
+                self.log(level=record.level, msg=record.msg)
+
+    def _fresh_requests(self) -> queue.SimpleQueue:
+        """A queue that begins with what is wanted; the reader of the old one ends."""
+        with self._lock:
+            self._requests.put(None)
+            self._requests = queue.SimpleQueue()
+            if self._wanted is not None:
+                self._requests.put(self._wanted)
+            return self._requests

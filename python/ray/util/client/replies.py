@@ -1,0 +1,190 @@
+"""What waits for an answer of the data stream.
+
+A reply is told once: ``done(response)`` with an answer, which returns whether the answer is
+complete, or ``failed(error)``. Both run on the session's data thread and must not block.
+"""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Callable, List, Optional, Sequence
+
+import ray.cloudpickle as cloudpickle
+from ray.util.client.limits import OBJECT_TRANSFER_WARNING_SIZE
+from ray.util.client.session.errors import ProtocolError
+from ray.util.debug import log_once
+
+
+def error_from(pickled: bytes) -> Exception:
+    """The exception that a server sent; where it can't be unpickled here, the reason for that."""
+    try:
+        error = cloudpickle.loads(pickled)
+    except Exception as e:  # Unpickling runs foreign code and may raise anything.
+        return e
+    return error if isinstance(error, Exception) else ProtocolError(f"Not an error: {error!r}")
+
+
+def warn_of_size(total_size: int) -> None:
+    """Warns, once a process, of an object whose transfer will take long. ``total_size``: bytes."""
+    if total_size > OBJECT_TRANSFER_WARNING_SIZE and log_once("client_object_transfer_size"):
+        warnings.warn(
+            f"Ray Client is transferring an object of {total_size / 2**30:.2f} GiB, which may be "
+            "slow. Consider to keep it on the cluster, or to exchange it through a file or an "
+            "object store such as S3.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+class BlockingReply:
+    """An answer that a thread waits for."""
+
+    def __init__(self) -> None:
+        self._future: Future = Future()
+
+    def done(self, response: Any) -> bool:
+        self._future.set_result(response)
+        return True
+
+    def failed(self, error: Exception) -> None:
+        self._future.set_exception(error)
+
+    def wait(self, timeout: Optional[float] = None) -> Any:
+        """Waits for the answer.
+
+        Args:
+            timeout: seconds; None waits until the server answers or the session ends.
+
+        Raises:
+            TimeoutError: the time is over.
+            Exception: whatever the reply failed with.
+        """
+        try:
+            return self._future.result(timeout)
+        except FutureTimeout as e:
+            if self._future.done():
+                raise
+            raise TimeoutError(f"no answer within {timeout} s") from e
+
+
+class InitReply(BlockingReply):
+    """The answer to the request that begins a session.
+
+    Args:
+        on_answer: told of the answer on the data thread, before anybody else is.
+    """
+
+    def __init__(self, on_answer: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._on_answer = on_answer
+
+    def done(self, response: Any) -> bool:
+        self._on_answer(response.init)
+        return super().done(response)
+
+
+class TicketReply:
+    """The ids of what a task will return.
+
+    Args:
+        futures: one for each id; they get bytes, or the exception that the server answered.
+    """
+
+    def __init__(self, futures: Sequence[Future]) -> None:
+        self._futures = futures
+
+    def done(self, response: Any) -> bool:
+        ticket = response.task_ticket
+        if not ticket.valid:
+            self.failed(error_from(ticket.error))
+        elif len(ticket.return_ids) != len(self._futures):
+            self.failed(
+                ValueError(
+                    f"Expected {len(self._futures)} returns but received {len(ticket.return_ids)}"
+                )
+            )
+        else:
+            for future, id in zip(self._futures, ticket.return_ids):
+                future.set_result(id)
+        return True
+
+    def failed(self, error: Exception) -> None:
+        for future in self._futures:
+            future.set_exception(error)
+
+
+class ObjectReply:
+    """An object that comes in pieces when it is ready.
+
+    Args:
+        request: the request message; its first wanted piece is kept up to date, so that a repeated
+            request to the same server does not transfer a piece twice.
+        load: makes the value out of the bytes.
+        callback: gets the value, or an exception.
+    """
+
+    def __init__(
+        self, request: Any, load: Callable[[Any], Any], callback: Callable[[Any], None]
+    ) -> None:
+        self._request = request
+        self._load = load
+        # Popped by whoever tells it: an answer and the session's end may race.
+        self._callbacks = [callback]
+        self._data = bytearray()
+        self._next_chunk = 0
+
+    def restart(self) -> None:
+        """Forgets the pieces: another incarnation will send the object, from its beginning."""
+        self._data = bytearray()
+        self._want(0)
+
+    def _tell(self, value: Any) -> None:
+        try:
+            callback = self._callbacks.pop()
+        except IndexError:
+            return
+        callback(value)
+
+    def _want(self, chunk: int) -> None:
+        self._next_chunk = chunk
+        self._request.get.start_chunk_id = chunk
+
+    def done(self, response: Any) -> bool:
+        got = response.get
+        if not got.valid:
+            self._tell(error_from(got.error))
+            return True
+        warn_of_size(got.total_size)
+        if got.chunk_id < self._next_chunk:
+            return False
+        if got.chunk_id > self._next_chunk:
+            self.failed(
+                ProtocolError(
+                    f"Piece {got.chunk_id} of an object came where piece {self._next_chunk} was due"
+                )
+            )
+            return True
+        self._data += got.data
+        self._want(got.chunk_id + 1)
+        if self._next_chunk < got.total_chunks:
+            return False
+        self._tell(self._value())
+        return True
+
+    def _value(self) -> Any:
+        try:
+            return self._load(self._data)
+        except Exception as e:  # A result that does not unpickle here fails its own get only.
+            return e
+
+    def failed(self, error: Exception) -> None:
+        self._tell(error)
+
+
+def fail_all(replies: List[Any], error_for: Callable[[Any], Exception]) -> None:
+    """Tells requests that no answer will come. ``error_for`` makes the error for a request."""
+    for request in replies:
+        if request.waiter is not None:
+            request.waiter.failed(error_for(request))

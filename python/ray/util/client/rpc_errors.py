@@ -1,0 +1,77 @@
+"""Where gRPC's errors become Ray's: which may be retried, and what a caller is told."""
+
+from __future__ import annotations
+
+import base64
+from typing import Optional
+
+import grpc
+
+from ray.util.client.client_pickler import loads_from_server
+from ray.util.client.limits import GRPC_UNRECOVERABLE_ERRORS
+from ray.util.client.session import wire
+from ray.util.client.session.errors import GracePeriodOver, SessionLost
+
+# How gRPC for Python reports that a server's handler raised, or that a request is no message:
+# both would go the same way again.
+_APPLICATION_FAULTS = (
+    "Exception calling application",
+    "Exception iterating responses",
+    "Exception serializing request!",
+)
+
+
+def reason(e: grpc.RpcError) -> Optional[str]:
+    """Why a fork's proxier failed the call; None from a stock one."""
+    trailing = getattr(e, "trailing_metadata", None)
+    return wire.reason_of(trailing()) if callable(trailing) else None
+
+
+def recoverable(e: grpc.RpcError) -> bool:
+    """Tells whether the same call may succeed later."""
+    if not callable(getattr(e, "code", None)):
+        return False
+    if reason(e) == wire.REASON_STALE_INCARNATION:
+        return True  # as soon as this client has met the new incarnation
+    if e.code() in GRPC_UNRECOVERABLE_ERRORS:
+        return False
+    return not (e.details() or "").startswith(_APPLICATION_FAULTS)
+
+
+def decode_exception(e: grpc.RpcError) -> Exception:
+    """The exception to raise for a call that failed for good.
+
+    A server sends its own exceptions pickled in the details of an ABORTED call; anything else is a
+    ConnectionError.
+    """
+    if e.code() == grpc.StatusCode.ABORTED:
+        try:
+            return loads_from_server(base64.standard_b64decode(e.details()))
+        except Exception as not_ours:  # Unpickling may raise anything, and details may be foreign.
+            return ConnectionError(f"GRPC connection failed: {e} ({not_ours})")
+    return ConnectionError(f"GRPC connection failed: {e}")
+
+
+def _lost(kind: type, why: str) -> SessionLost:
+    return kind(
+        "Ray Client is not connected: the Ray client has already been disconnected. "
+        f"{why} What the session held is gone; call ray.shutdown() and then ray.init() to begin a "
+        "new one."
+    )
+
+
+def session_lost(e: BaseException) -> SessionLost:
+    """The error of a session that ended because of ``e``."""
+    if isinstance(e, SessionLost):
+        return e
+    if isinstance(e, grpc.RpcError) and callable(getattr(e, "code", None)):
+        return _lost(SessionLost, f"The cluster ended it: {e.code().name}: {e.details()}.")
+    return _lost(SessionLost, f"It broke because of {type(e).__name__}: {e}.")
+
+
+def grace_period_over(grace_period: float, last: Optional[BaseException]) -> SessionLost:
+    """The error of a session whose connection did not come back in time (seconds)."""
+    why = f"Failed to reconnect within the reconnection grace period ({grace_period:g} s)."
+    if isinstance(last, grpc.RpcError) and callable(getattr(last, "code", None)):
+        why += f" The last attempt ended with {last.code().name}: {last.details()}."
+    return _lost(GracePeriodOver, why + " (RAY_CLIENT_RECONNECT_GRACE_PERIOD sets the period.)")

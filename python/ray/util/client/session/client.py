@@ -1,0 +1,330 @@
+"""The client's side of a session: its states, its requests, and what becomes of them.
+
+No I/O, threads or clock: the shell (``dataclient``) calls these methods under its lock and acts on
+what they return after releasing it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional
+
+from ray.util.client.session.errors import SessionClosed, SessionError
+from ray.util.client.session.machine import Machine, Table
+from ray.util.common import INT32_MAX
+
+# A stock server keeps answers until they are acknowledged; every so many answers one is sent.
+ACKNOWLEDGE_BATCH_SIZE = 32
+
+# Requests without an answer that anybody waits for.
+UNTRACKED = 0
+
+
+class State(enum.Enum):
+    """What a user can see of a session. SUSPENDED may come back, LOST is confirmed dead."""
+
+    CONNECTING = enum.auto()
+    CONNECTED = enum.auto()
+    SUSPENDED = enum.auto()
+    LOST = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Input(enum.Enum):
+    """What moves a session along."""
+
+    OPENED = enum.auto()
+    STREAM_BROKE = enum.auto()
+    GIVEN_UP = enum.auto()
+    SHUTDOWN = enum.auto()
+
+
+TABLE: Table[State, Input] = {
+    (State.CONNECTING, Input.OPENED): State.CONNECTED,
+    (State.CONNECTING, Input.STREAM_BROKE): State.SUSPENDED,
+    (State.CONNECTING, Input.GIVEN_UP): State.LOST,
+    (State.CONNECTING, Input.SHUTDOWN): State.CLOSED,
+    (State.CONNECTED, Input.STREAM_BROKE): State.SUSPENDED,
+    (State.CONNECTED, Input.GIVEN_UP): State.LOST,
+    (State.CONNECTED, Input.SHUTDOWN): State.CLOSED,
+    (State.SUSPENDED, Input.OPENED): State.CONNECTED,
+    (State.SUSPENDED, Input.STREAM_BROKE): State.SUSPENDED,
+    (State.SUSPENDED, Input.GIVEN_UP): State.LOST,
+    (State.SUSPENDED, Input.SHUTDOWN): State.CLOSED,
+    (State.LOST, Input.SHUTDOWN): State.CLOSED,
+}
+
+ENDED = frozenset({State.LOST, State.CLOSED})
+
+
+class Fate(enum.Enum):
+    """What becomes of a request that was sent to an incarnation that died unanswered."""
+
+    REPEAT = enum.auto()  # harmless to do twice, or undone by the death
+    FAIL = enum.auto()  # may have had its effect: the caller is told that the outcome is unknown
+    DROP = enum.auto()  # without meaning for the next incarnation
+
+
+class Kind(enum.Enum):
+    """What a request is, as far as the session's core cares."""
+
+    INIT = enum.auto()
+    QUERY = enum.auto()
+    PUT = enum.auto()
+    GET = enum.auto()
+    TASK = enum.auto()
+    TERMINATE = enum.auto()
+    RELEASE = enum.auto()
+    CLEANUP = enum.auto()
+    ACKNOWLEDGE = enum.auto()
+
+
+FATES: Dict[Kind, Fate] = {
+    Kind.INIT: Fate.REPEAT,
+    Kind.QUERY: Fate.REPEAT,
+    Kind.PUT: Fate.REPEAT,
+    Kind.GET: Fate.REPEAT,
+    Kind.TASK: Fate.FAIL,
+    Kind.TERMINATE: Fate.REPEAT,
+    Kind.RELEASE: Fate.DROP,
+    Kind.CLEANUP: Fate.DROP,
+    Kind.ACKNOWLEDGE: Fate.DROP,
+}
+
+
+@dataclass(eq=False)
+class Request:
+    """One message of the data stream and what is known of it.
+
+    Attributes:
+        req_id: the id it carries; ``UNTRACKED`` if no answer is matched to it.
+        kind: see :class:`Kind`.
+        message: opaque to the core.
+        waiter: opaque to the core: who is to be told of the answer.
+        sent: whether it was ever handed to a stream of the present incarnation. Until then it
+            provably had no effect there.
+    """
+
+    req_id: int
+    kind: Kind
+    message: Any
+    waiter: Any = None
+    sent: bool = False
+
+
+class Reopened(NamedTuple):
+    """What an attached data stream means for the requests that were under way.
+
+    Attributes:
+        lost: their outcome can't be known; the waiters are to be told.
+        restarted: they start over, where they may have been half-way through.
+    """
+
+    lost: List[Request]
+    restarted: List[Request]
+
+
+class ClientSession:
+    """A session as its client sees it.
+
+    Not thread-safe: the owner serialises all calls.
+
+    Args:
+        grace_period: seconds for which a broken connection is worth waiting for; 0 is never.
+    """
+
+    def __init__(self, grace_period: float) -> None:
+        self._machine: Machine[State, Input] = Machine("client session", TABLE, State.CONNECTING)
+        self._grace_period = grace_period
+        self._last_id = 0
+        # Requests whose answers the server keeps until they are acknowledged, in sending order …
+        self._ordered: Dict[int, Request] = {}
+        # … and asynchronous gets, which are answered whenever their objects are ready.
+        self._streamed: Dict[int, Request] = {}
+        self._outbox: Deque[Request] = deque()
+        self._answers = 0
+        self._suspended_at: Optional[float] = None
+        self.capabilities: frozenset = frozenset()
+        self.incarnation: Optional[int] = None
+        self.recoveries = 0
+        self.cause: Optional[Exception] = None
+
+    @property
+    def state(self) -> State:
+        return self._machine.state
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests wait for an answer."""
+        return len(self._ordered) + len(self._streamed)
+
+    # -- requests
+
+    def add(self, kind: Kind, message: Any, waiter: Any = None) -> Request:
+        """Takes a request on, to be sent in its turn; gives it an id where it wants an answer.
+
+        Raises:
+            Exception: the session has ended; the error is the cause of that.
+        """
+        if self.ended:
+            raise self.ending()
+        tracked = kind not in (Kind.ACKNOWLEDGE, Kind.CLEANUP)
+        request = Request(self._mint() if tracked else UNTRACKED, kind, message, waiter)
+        if tracked:
+            (self._streamed if kind is Kind.GET else self._ordered)[request.req_id] = request
+        self._outbox.append(request)
+        return request
+
+    def take(self) -> Optional[Request]:
+        """The next request to send, from now on counted as sent; None if there is none."""
+        if not self._outbox:
+            return None
+        request = self._outbox.popleft()
+        request.sent = True
+        return request
+
+    def waiting(self, req_id: int) -> Optional[Request]:
+        """The request that ``req_id`` answers; None if nobody waits for it (any more)."""
+        return self._ordered.get(req_id) or self._streamed.get(req_id)
+
+    def answered(self, req_id: int) -> Optional[int]:
+        """Strikes a request off.
+
+        Returns:
+            The id up to which the server may forget its answers, if it is time to tell; else None.
+        """
+        if self._ordered.pop(req_id, None) is None:
+            self._streamed.pop(req_id, None)
+            return None
+        self._answers += 1
+        if self._grace_period == 0 or self._answers % ACKNOWLEDGE_BATCH_SIZE:
+            return None
+        oldest = next(iter(self._ordered), None)
+        if oldest is None:
+            return self._last_id
+        return oldest - 1 if oldest > 1 else INT32_MAX
+
+    def withdraw(self, request: Request) -> None:
+        """Stops waiting for an answer that the caller no longer wants. What was sent stays sent."""
+        request.waiter = None
+
+    # -- the connection
+
+    def opened(self, incarnation: Optional[int]) -> Reopened:
+        """A data stream is attached. The grace period ends when the peer is :meth:`heard`.
+
+        Args:
+            incarnation: the server's number; None where the peer does not tell (a stock one).
+
+        All unanswered requests that are not lost stand in line again, in their first order.
+        """
+        again = self.state is State.SUSPENDED
+        self._machine.feed(Input.OPENED)
+        changed = (
+            incarnation is not None
+            and self.incarnation is not None
+            and incarnation != self.incarnation
+        )
+        if incarnation is not None:
+            self.incarnation = incarnation
+        if not again:
+            return Reopened([], [])
+        lost = self._forget_effects() if changed else []
+        self._line_up_again()
+        return Reopened(lost, list(self._streamed.values()) if changed else [])
+
+    def heard(self) -> bool:
+        """The peer has answered. Returns True if that ends an interruption."""
+        if self._suspended_at is None:
+            return False
+        self._suspended_at = None
+        self.recoveries += 1
+        return True
+
+    def negotiated(self, capabilities: Iterable[str], incarnation: Optional[int]) -> None:
+        """The init answer says what the peer can do and, from a fork, its incarnation."""
+        self.capabilities = frozenset(capabilities)
+        if incarnation:
+            self.incarnation = incarnation
+
+    def stream_broke(self, now: float) -> None:
+        """The data stream ended although nobody asked it to. ``now``: monotonic seconds."""
+        self._machine.feed(Input.STREAM_BROKE)
+        if self._suspended_at is None:
+            self._suspended_at = now
+
+    def remaining(self, now: float) -> float:
+        """Seconds of the grace period that are left; negative when it is over."""
+        if self._suspended_at is None:
+            return self._grace_period
+        return self._suspended_at + self._grace_period - now
+
+    def give_up(self, cause: Exception) -> List[Request]:
+        """The session is lost for good. Returns the requests whose waiters are to be told."""
+        self._machine.feed(Input.GIVEN_UP)
+        self.cause = cause
+        self._outbox.clear()
+        return self._abandon()
+
+    def shut_down(self) -> List[Request]:
+        """The user ends the session. Returns the requests whose waiters are to be told.
+
+        What stands in line is still sent: a detached actor that was just asked for is made.
+        """
+        self._machine.feed(Input.SHUTDOWN)
+        return self._abandon()
+
+    def ending(self) -> Exception:
+        """The error for calls on a session that has ended."""
+        if isinstance(self.cause, SessionError):
+            # A new object each time: tracebacks of different threads must not pile up on one.
+            return type(self.cause)(*self.cause.args)
+        return SessionClosed(
+            "Ray Client is not connected: the Ray client has already been disconnected by "
+            "ray.shutdown(). Call ray.init() to connect again."
+        )
+
+    # -- within
+
+    def _mint(self) -> int:
+        while True:
+            self._last_id = self._last_id + 1 if self._last_id < INT32_MAX else 1
+            if self._last_id not in self._ordered and self._last_id not in self._streamed:
+                return self._last_id
+
+    def _forget_effects(self) -> List[Request]:
+        failed = []
+        for pending in (self._ordered, self._streamed):
+            for request in list(pending.values()):
+                fate = FATES[request.kind]
+                if not request.sent or fate is Fate.REPEAT:
+                    request.sent = False
+                    continue
+                del pending[request.req_id]
+                if fate is Fate.FAIL:
+                    failed.append(request)
+        return failed
+
+    def _line_up_again(self) -> None:
+        # Untracked requests go: an acknowledgement means nothing to a new stream's first reader,
+        # and the next one says the same and more.
+        pending = sorted(
+            (*self._ordered.values(), *self._streamed.values()), key=lambda r: self._age(r.req_id)
+        )
+        self._outbox = deque(pending)
+
+    def _age(self, req_id: int) -> int:
+        # Ids wrap round: those above the last one minted are from before the wrap.
+        return req_id - INT32_MAX if req_id > self._last_id else req_id
+
+    def _abandon(self) -> List[Request]:
+        waiting = [*self._ordered.values(), *self._streamed.values()]
+        self._ordered.clear()
+        self._streamed.clear()
+        return waiting
