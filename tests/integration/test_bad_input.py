@@ -287,9 +287,8 @@ def test_a_second_init_of_a_living_session_is_refused(guest: RawClient) -> None:
     assert guest.stream.ask(_put(2, pickle.dumps(1))).put.valid, "the first should not notice"
 
 
-@pytest.mark.parametrize("incarnation", ["0", "-1", "99", "one"])
-def test_a_wrong_incarnation_is_refused(guest: RawClient, incarnation: str) -> None:
-    stream = guest.open(("ray-client-incarnation", incarnation), reconnecting=True)
+def test_an_incarnation_that_never_was_is_refused(guest: RawClient) -> None:
+    stream = guest.open(("ray-client-incarnation", "0"), reconnecting=True)
     assert stream.error().code() in REFUSED
 
 
