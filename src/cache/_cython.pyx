@@ -2,7 +2,6 @@
 # cython: boundscheck=False
 # cython: wraparound=False
 # cython: binding=False
-# cython: freethreading_compatible=False
 """The ordered response cache, compiled. `_python.py` beside it states the contract.
 
 The GIL is the guard: state is read and changed only in stretches that call no other code, so
@@ -94,6 +93,7 @@ cdef class OrderedResponseCache:
     cdef bint _closed
     cdef object _close_reason
     cdef object _flat_kind  # the type that was last seen to have no size of its own
+    cdef object _message_kind  # the type that was last seen to have a ByteSize
     cdef object __weakref__
 
     def __cinit__(
@@ -365,16 +365,20 @@ cdef class OrderedResponseCache:
 
     cdef int64_t _charge(self, resp) except -1:
         """Returns the size of `resp`, quickly for the kinds that come again and again."""
-        if type(resp) is self._flat_kind:
-            return FLAT_SIZE
-        if type(resp) is bytes:
+        kind = type(resp)
+        if kind is bytes:
             return len(<bytes>resp)
-        return self._measure(resp)
-
-    cdef int64_t _measure(self, resp) except -1:
-        if _sizes.has_flat_size(type(resp)):
-            self._flat_kind = type(resp)
-        return _sizes.checked_size(_sizes.response_size(resp))
+        if kind is str:
+            return len(<str>resp)
+        if kind is self._flat_kind:
+            return FLAT_SIZE
+        if kind is self._message_kind:
+            return _sizes.checked_size(resp.ByteSize())
+        if _sizes.has_flat_size(kind):
+            self._flat_kind = kind
+        elif _sizes.is_message(kind):
+            self._message_kind = kind
+        return _sizes.response_size(resp)
 
     cdef int _make_room(self, int64_t req_id) except -1:
         """Raises the number of entries that fit, or evicts one; else raises CacheFullError."""
