@@ -1,0 +1,274 @@
+"""One data stream: takes its requests in order, and has each done once.
+
+Results of asynchronous gets are serialised and cut on the stream's own thread, one at a time and
+one chunk between two requests, so that a large result neither stalls requests nor lies in memory
+many times over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Tuple
+
+import ray
+from ray._private.client_mode_hook import disable_client_hook
+from ray.util.client import protocol
+from ray.util.client.server import jobs
+from ray.util.client.server.inbox import Closed, Inbox, Ready
+from ray.util.client.server.payloads import failed_get, value_responses
+from ray.util.client.server.sessions import Session
+from ray.util.client.session.chunks import ChunkAssembly
+from ray.util.client.session.errors import ProtocolError
+
+logger = logging.getLogger(__name__)
+
+
+class Superseded(Exception):
+    """A newer data stream of the same client has taken over."""
+
+
+class _Work(NamedTuple):
+    """How a kind of request is done.
+
+    Attributes:
+        run: makes the response, a message of the request's own kind; None where none is due (yet).
+        response: the field of DataResponse that takes it.
+        once: whether doing it twice would matter.
+        needs_ray: whether the client's job must have begun.
+    """
+
+    run: Callable[[DataStream, Any], Any]
+    response: str
+    once: bool = True
+    needs_ray: bool = True
+
+
+class DataStream:
+    """The server's side of one Datapath call.
+
+    Args:
+        servicer: the ``RayletServicer`` that does the work.
+        context: of the call.
+        connection_info: makes the ConnectionInfoResponse.
+    """
+
+    def __init__(self, servicer: Any, context: Any, connection_info: Callable[[], Any]) -> None:
+        self.inbox = Inbox()
+        self._servicer = servicer
+        self._context = context
+        self._connection_info = connection_info
+        self._session: Session
+        self._assemblies = {"put": ChunkAssembly("put"), "task": ChunkAssembly("task")}
+        self._sending: Deque[Tuple[int, Iterator[Any]]] = deque()
+        self._cleaned_up = False
+
+    def read(self, requests: Iterator[Any]) -> None:
+        """Feeds the inbox until the client, or the handler, is done. Runs on its own thread."""
+        try:
+            for request in requests:
+                if not self.inbox.put_request(request, request.ByteSize()):
+                    return
+        except Exception as e:  # gRPC tells the end of a broken call by bare Exceptions.
+            logger.debug("The request stream broke: %r", e)
+        finally:
+            self.inbox.end()
+
+    def responses(self, session: Session) -> Iterator[Any]:
+        """Does the requests of the session and yields the DataResponses until the stream's end.
+
+        Raises:
+            Superseded: a newer stream took over.
+            ProtocolError: the client sent what the protocol does not allow.
+            CacheError: it repeated a request whose outcome is no longer known.
+        """
+        self._session = session
+        while True:
+            event = self.inbox.take(wait=not self._sending)
+            if isinstance(event, Closed):
+                if event.superseded:
+                    raise Superseded()
+                return
+            if isinstance(event, Ready):
+                self._send_value(event)
+            elif event is not None:
+                response = self._answer(event)
+                # A large request must not live on while the next one is waited for.
+                del event
+                if response is not None:
+                    yield response
+                if self._cleaned_up:
+                    return
+            if self._sending:
+                yield from self._next_chunk()
+
+    def _answer(self, request: Any) -> Optional[Any]:
+        kind = request.WhichOneof("type")
+        work = _WORK.get(kind)
+        if work is None:
+            raise ProtocolError(f"A request of unknown type ({kind}) was received.")
+        if work.needs_ray:
+            self._check_begun(kind)
+        once = work.once and self._session.caches and not _is_restoration(kind, request)
+        if kind in self._assemblies:
+            request = self._assembled(kind, request, once)
+            if request is None:
+                return None
+        return self._done_once(work, request) if once else self._done(work, request)
+
+    def _check_begun(self, kind: str) -> None:
+        if self._session.initialised:
+            return
+        with disable_client_hook():
+            begun = ray.is_initialized()
+        if not begun:
+            raise ProtocolError(f"A {kind} request was received before any init request.")
+
+    def _assembled(self, kind: str, request: Any, once: bool) -> Optional[_Whole]:
+        part = getattr(request, kind)
+        if once and self._session.cache.has_entry(request.req_id):
+            # The client repeats chunks of what arrived whole before it reconnected. The last one
+            # asks for the response.
+            return _Whole(request, b"") if part.chunk_id + 1 >= part.total_chunks else None
+        assembly = self._assemblies[kind]
+        data = assembly.add(request.req_id, part.chunk_id, part.total_chunks, part.data)
+        return None if data is None else _Whole(request, data)
+
+    def _done_once(self, work: _Work, request: Any) -> Any:
+        cache, req_id = self._session.cache, request.req_id
+        known = cache.check_cache(req_id)
+        if known is None:
+            try:
+                known = self._done(work, request)
+            except Exception as e:  # Kept, so that nobody who repeats it waits for ever.
+                known = e
+            cache.update_cache(req_id, known)
+        if isinstance(known, Exception):
+            raise known
+        return known
+
+    def _done(self, work: _Work, request: Any) -> Optional[Any]:
+        answer = work.run(self, request)
+        if answer is None:
+            return None
+        return protocol.DataResponse(req_id=request.req_id, **{work.response: answer})
+
+    def _send_value(self, ready: Ready) -> None:
+        responses = value_responses(
+            ready.value, self._session.client_id, self._servicer, ready.first_chunk
+        )
+        self._sending.append((ready.req_id, responses))
+
+    def _next_chunk(self) -> Iterator[Any]:
+        req_id, responses = self._sending[0]
+        chunk = next(responses, None)
+        if chunk is None:
+            self._sending.popleft()
+            return
+        yield protocol.DataResponse(req_id=req_id, get=chunk)
+
+    # One method for each kind of request. What they return goes into the response.
+
+    def _init(self, request: Any) -> Any:
+        session = self._session
+        if session.initialised:
+            return jobs.acceptance(session.incarnation)
+        answer = self._servicer.Init(request.init, incarnation=session.incarnation)
+        session.grace_s = float(max(request.init.reconnect_grace_period, 0))
+        session.initialised = answer.ok
+        # Without a job there is nothing to come back to.
+        session.asked_to_end = not answer.ok
+        return _ours(protocol.InitResponse, answer)
+
+    def _get(self, request: Any) -> Optional[Any]:
+        wish, client_id = request.get, self._session.client_id
+        if not wish.asynchronous:
+            answers = self._servicer.get(wish, client_id, self._context)
+            self._sending.append((request.req_id, answers))
+            return None
+        if len(wish.ids) != 1:
+            return failed_get(
+                ValueError(f"Async get() must have exactly 1 Object ID. Actual: {wish}")
+            )
+        req_id, first_chunk, inbox = request.req_id, wish.start_chunk_id, self.inbox
+        try:
+            self._servicer.when_ready(
+                wish, client_id, lambda value: inbox.put_result(Ready(req_id, value, first_chunk))
+            )
+        except Exception as e:  # Ray has no object of that id, or none any more.
+            return failed_get(e)
+        return None
+
+    def _put(self, whole: _Whole) -> Any:
+        return self._servicer.put(whole.request.put, whole.data, self._session.client_id)
+
+    def _task(self, whole: _Whole) -> Any:
+        return self._servicer.schedule(whole.request.task, whole.data)
+
+    def _release(self, request: Any) -> Any:
+        client_id = self._session.client_id
+        return protocol.ReleaseResponse(
+            ok=[self._servicer.release(client_id, id) for id in request.release.ids]
+        )
+
+    def _terminate(self, request: Any) -> Any:
+        try:
+            self._servicer.terminate(request.terminate)
+        except Exception as e:  # The response has no room for more than that it failed.
+            logger.warning("A request to cancel or kill failed: %s", e)
+            return protocol.TerminateResponse(ok=False)
+        return protocol.TerminateResponse(ok=True)
+
+    def _list_named_actors(self, request: Any) -> Any:
+        return self._servicer.ListNamedActors(request.list_named_actors)
+
+    def _prep_runtime_env(self, request: Any) -> Any:
+        return self._servicer.PrepRuntimeEnv(request.prep_runtime_env)
+
+    def _info(self, request: Any) -> Any:
+        return _ours(protocol.ConnectionInfoResponse, self._connection_info())
+
+    def _acknowledge(self, request: Any) -> None:
+        self._session.cache.cleanup(request.acknowledge.req_id)
+
+    def _cleanup(self, request: Any) -> Any:
+        self._session.asked_to_end = True
+        self._cleaned_up = True
+        return protocol.ConnectionCleanupResponse()
+
+
+class _Whole:
+    """A put or task request and its data out of all chunks."""
+
+    __slots__ = ("data", "req_id", "request")
+
+    def __init__(self, request: Any, data: bytes) -> None:
+        self.request, self.data, self.req_id = request, data, request.req_id
+
+
+def _is_restoration(kind: Optional[str], request: Any) -> bool:
+    # A proxier puts again what the dead server had. Its ids are not the client's, and doing it
+    # twice does no harm.
+    return kind == "put" and bool(getattr(request.put, "register_as", b""))
+
+
+def _ours(kind: Any, message: Any) -> Any:
+    """The message as one of our class: who replaces a method may answer with stock's."""
+    return message if isinstance(message, kind) else kind.FromString(protocol.serialize(message))
+
+
+_WORK: Dict[Optional[str], _Work] = {
+    "init": _Work(DataStream._init, "init", once=False, needs_ray=False),
+    "get": _Work(DataStream._get, "get", once=False),
+    "put": _Work(DataStream._put, "put"),
+    "task": _Work(DataStream._task, "task_ticket"),
+    "release": _Work(DataStream._release, "release", needs_ray=False),
+    "terminate": _Work(DataStream._terminate, "terminate"),
+    "list_named_actors": _Work(DataStream._list_named_actors, "list_named_actors"),
+    "prep_runtime_env": _Work(DataStream._prep_runtime_env, "prep_runtime_env", needs_ray=False),
+    "connection_info": _Work(DataStream._info, "connection_info", needs_ray=False),
+    "acknowledge": _Work(DataStream._acknowledge, "acknowledge", once=False, needs_ray=False),
+    "connection_cleanup": _Work(
+        DataStream._cleanup, "connection_cleanup", once=False, needs_ray=False
+    ),
+}

@@ -1,0 +1,74 @@
+"""Values and errors as they are sent to a client."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Iterator
+
+import ray.cloudpickle as cloudpickle
+from ray._private.client_mode_hook import disable_client_hook
+from ray.util.client import protocol
+from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE
+from ray.util.client.server.server_pickler import dumps_from_server
+from ray.util.client.session.chunks import cut
+
+# An exception in a call's details is sent as an HTTP/2 header, and peers refuse long headers.
+_MAX_DETAILS_BYTES = 6000
+
+
+def pickled_error(error: BaseException) -> bytes:
+    """The exception for the client; as a RuntimeError of its text if it can't be pickled."""
+    try:
+        return cloudpickle.dumps(error)
+    except Exception:  # Pickling runs the exception's own code, which may raise anything.
+        return cloudpickle.dumps(RuntimeError(_described(error)))
+
+
+def error_details(error: BaseException) -> str:
+    """The exception as text for a call's details, short enough for a header."""
+    pickled = pickled_error(error)
+    if len(pickled) > _MAX_DETAILS_BYTES:
+        pickled = pickled_error(RuntimeError(_described(error)[: _MAX_DETAILS_BYTES // 4]))
+    return base64.standard_b64encode(pickled).decode()
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # So may its __str__.
+        return type(error).__name__
+
+
+def failed_get(error: BaseException) -> Any:
+    """A GetResponse that says why there is no value."""
+    return protocol.GetResponse(valid=False, error=pickled_error(error))
+
+
+def value_responses(
+    value: Any, client_id: str, servicer: Any, first_chunk: int = 0
+) -> Iterator[Any]:
+    """Yields GetResponses that carry ``value``, each made when it is asked for.
+
+    A value that can't be serialised gives one response with the error instead.
+
+    Args:
+        value: what the client asked for.
+        client_id: for whom references inside the value are kept.
+        servicer: the ``RayletServicer`` that keeps them.
+        first_chunk: index of the first chunk wanted.
+    """
+    try:
+        with disable_client_hook():
+            data = memoryview(dumps_from_server(value, client_id, servicer))
+    except Exception as e:  # Pickling runs the value's own code, which may raise anything.
+        yield failed_get(e)
+        return
+    del value
+    for chunk in cut(len(data), OBJECT_TRANSFER_CHUNK_SIZE, first_chunk):
+        yield protocol.GetResponse(
+            valid=True,
+            data=bytes(data[chunk.start : chunk.end]),
+            chunk_id=chunk.index,
+            total_chunks=chunk.count,
+            total_size=len(data),
+        )

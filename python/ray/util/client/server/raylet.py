@@ -1,0 +1,305 @@
+"""The RayletDriver service: what a client asks of its job outside the data stream."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set
+
+import ray
+from ray._private.client_mode_hook import disable_client_hook
+from ray.experimental import internal_kv
+from ray.util.client import protocol
+from ray.util.client.server import jobs, queries, waiting
+from ray.util.client.server.held import Held
+from ray.util.client.server.lifetime import RayLifetime
+from ray.util.client.server.payloads import failed_get, pickled_error, value_responses
+from ray.util.client.server.scheduling import Scheduler
+from ray.util.client.server.server_pickler import loads_from_client
+from ray.util.client.server.unary import (
+    client_id_of,
+    raises_to_caller,
+    response_caches,
+    runs_once,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class RayletServicer:
+    """Serves clients' unary calls and does the data stream's work. Thread-safe.
+
+    Args:
+        ray_connect_handler: called as ``handler(job_config, **ray_init_kwargs)`` to begin Ray.
+
+    Attributes:
+        held: what is held for clients; its dicts are attributes of the servicer, too.
+        lifetime: of Ray in this process.
+        response_caches: client id -> cache of its unary calls.
+    """
+
+    def __init__(self, ray_connect_handler: Callable[..., Any]) -> None:
+        self.held = Held()
+        self.object_refs = self.held.object_refs
+        self.client_side_ref_map = self.held.client_side_ref_map
+        self.function_refs = self.held.function_refs
+        self.actor_refs = self.held.actor_refs
+        self.actor_owners = self.held.actor_owners
+        self.registered_actor_classes = self.held.registered_actor_classes
+        self.named_actors = self.held.named_actors
+        self.ray_connect_handler = ray_connect_handler
+        self.lifetime = RayLifetime(self._connect)
+        self.response_caches = response_caches()
+        self._scheduler = Scheduler(self.held, self)
+
+    def _connect(self, job_config: Any, **ray_init_kwargs: Any) -> None:
+        # Looked up at each call: tests put another handler in place.
+        self.ray_connect_handler(job_config, **ray_init_kwargs)
+
+    # Sessions
+
+    def Init(self, request: Any, context: Any = None, *, incarnation: int = 1) -> Any:
+        """Begins the job. ``incarnation``: of this server in the client's session."""
+        self.held.note_incarnation(incarnation)
+        return jobs.begin_job(request, self.lifetime, incarnation)
+
+    def PrepRuntimeEnv(self, request: Any, context: Any = None) -> Any:
+        """Does nothing: the runtime env comes with Init. Old clients ask all the same."""
+        return protocol.PrepRuntimeEnvResponse()
+
+    def release(self, client_id: str, id: bytes) -> bool:
+        """Drops one object or actor handle; False if the client has no such thing."""
+        return self.held.release(client_id, id)
+
+    def release_all(self, client_id: str) -> None:
+        """Drops all that is held for a client that is gone."""
+        cache = self.response_caches.pop(client_id, None)
+        if cache is not None:
+            cache.close()
+        self.held.release_all(client_id)
+
+    # The cluster's key-value store
+
+    @raises_to_caller(protocol.KVPutResponse)
+    @runs_once
+    def KVPut(self, request: Any, context: Any = None) -> Any:
+        """Stores a value."""
+        with disable_client_hook():
+            existed = internal_kv._internal_kv_put(
+                request.key, request.value, request.overwrite, namespace=request.namespace
+            )
+        return protocol.KVPutResponse(already_exists=existed)
+
+    @raises_to_caller(protocol.KVGetResponse)
+    def KVGet(self, request: Any, context: Any = None) -> Any:
+        """Reads a value."""
+        with disable_client_hook():
+            value = internal_kv._internal_kv_get(request.key, namespace=request.namespace)
+        return protocol.KVGetResponse(value=value)
+
+    @raises_to_caller(protocol.KVDelResponse)
+    @runs_once
+    def KVDel(self, request: Any, context: Any = None) -> Any:
+        """Deletes a key, or all that begin with it."""
+        with disable_client_hook():
+            count = internal_kv._internal_kv_del(
+                request.key, del_by_prefix=request.del_by_prefix, namespace=request.namespace
+            )
+        return protocol.KVDelResponse(deleted_num=count)
+
+    @raises_to_caller(protocol.KVListResponse)
+    def KVList(self, request: Any, context: Any = None) -> Any:
+        """Lists the keys that begin with a prefix."""
+        with disable_client_hook():
+            keys = internal_kv._internal_kv_list(request.prefix, namespace=request.namespace)
+        return protocol.KVListResponse(keys=keys)
+
+    @raises_to_caller(protocol.KVExistsResponse)
+    def KVExists(self, request: Any, context: Any = None) -> Any:
+        """Tells whether there is a key."""
+        with disable_client_hook():
+            exists = internal_kv._internal_kv_exists(request.key, namespace=request.namespace)
+        return protocol.KVExistsResponse(exists=exists)
+
+    @raises_to_caller(protocol.ClientPinRuntimeEnvURIResponse)
+    def PinRuntimeEnvURI(self, request: Any, context: Any = None) -> Any:
+        """Keeps a runtime env's package for a while before a job uses it."""
+        with disable_client_hook():
+            internal_kv._pin_runtime_env_uri(request.uri, expiration_s=request.expiration_s)
+        return protocol.ClientPinRuntimeEnvURIResponse()
+
+    # Questions
+
+    @raises_to_caller(protocol.ClientListNamedActorsResponse)
+    def ListNamedActors(self, request: Any, context: Any = None) -> Any:
+        """Lists the named actors of the job's namespace, or of all."""
+        with disable_client_hook():
+            actors = ray.util.list_named_actors(all_namespaces=request.all_namespaces)
+        return protocol.ClientListNamedActorsResponse(actors_json=json.dumps(actors))
+
+    @raises_to_caller(protocol.ClusterInfoResponse)
+    def ClusterInfo(self, request: Any, context: Any = None) -> Any:
+        """Tells about the cluster and the job. PING always works."""
+        with disable_client_hook():
+            return queries.cluster_info(request.type)
+
+    # Objects
+
+    def PutObject(self, request: Any, context: Any = None) -> Any:
+        """Puts an object that comes in one piece."""
+        return self.put(request, request.data, client_id_of(context))
+
+    def put(self, request: Any, data: bytes, client_id: str) -> Any:
+        """Puts an object.
+
+        Args:
+            request: the PutRequest; its own ``data`` is not looked at.
+            data: the whole pickled object.
+            client_id: whose object it is.
+
+        Returns:
+            The PutResponse; with the error if the object can't be put.
+        """
+        try:
+            value = loads_from_client(data, self)
+            with disable_client_hook():
+                ref = ray.put(value)
+        except Exception as e:  # Unpickling runs the client's code, which may raise anything.
+            logger.debug("put failed", exc_info=True)
+            return protocol.PutResponse(valid=False, error=pickled_error(e))
+        # Stock's message class lacks register_as.
+        id = getattr(request, "register_as", b"") or ref.binary()
+        self.object_refs[client_id][id] = ref
+        if request.client_ref_id:
+            self.client_side_ref_map[client_id][request.client_ref_id] = id
+        return protocol.PutResponse(id=id, valid=True)
+
+    def GetObject(self, request: Any, context: Any = None) -> Iterator[Any]:
+        """Waits for objects, at most ``request.timeout`` seconds, and streams their values."""
+        client_id = client_id_of(context)
+        if context is not None and not client_id:
+            error = ValueError("client_id is not specified in request metadata")
+            return iter((failed_get(error),))
+        return self.get(request, client_id, context)
+
+    def get(self, request: Any, client_id: str, context: Any = None) -> Iterator[Any]:
+        """Yields the GetResponses that carry the list of the values asked for, or the error."""
+        try:
+            refs = [self.held.object_ref(client_id, id) for id in request.ids]
+            with disable_client_hook(), self.lifetime.blocking_call(context) as wanted:
+                values = waiting.get(refs, request.timeout, wanted)
+        except Exception as e:  # Tasks raise anything, and it is the client's to see.
+            yield failed_get(e)
+            return
+        yield from value_responses(values, client_id, self, request.start_chunk_id)
+
+    def WaitObject(self, request: Any, context: Any = None) -> Any:
+        """Waits until some objects are ready. What was lost is ready: getting it raises at once."""
+        try:
+            ready = self._wait(request, context)
+        except Exception as e:  # The answer has no room for more than that it failed.
+            logger.error("Waiting for objects failed: %s", e)
+            return protocol.WaitResponse(valid=False)
+        return protocol.WaitResponse(
+            valid=True,
+            ready_object_ids=[id for id in request.object_ids if id in ready],
+            remaining_object_ids=[id for id in request.object_ids if id not in ready],
+        )
+
+    def _wait(self, request: Any, context: Any) -> Set[bytes]:
+        client_id, count = request.client_id, request.num_returns
+        if not 0 < count <= len(request.object_ids):
+            raise ValueError(f"num_returns is {count} for {len(request.object_ids)} objects")
+        if len(set(request.object_ids)) < len(request.object_ids):
+            raise ValueError("The objects to wait for must be different ones.")
+        lost = [id for id in request.object_ids if self.held.is_lost(client_id, id)]
+        if len(lost) >= count:
+            return set(lost[:count])
+        live = (id for id in request.object_ids if not self.held.is_lost(client_id, id))
+        # Two ids may stand for one object; Ray wants it once.
+        ids: Dict[Any, List[bytes]] = {}
+        for id in live:
+            ids.setdefault(self.held.object_ref(client_id, id), []).append(id)
+        timeout = None if request.timeout == -1 else request.timeout
+        wanted_refs = min(count - len(lost), len(ids))
+        with disable_client_hook(), self.lifetime.blocking_call(context) as wanted:
+            refs, _ = waiting.wait(list(ids), wanted_refs, timeout, wanted)
+        ready = lost + [id for ref in refs for id in ids[ref]]
+        return set(ready[:count])
+
+    def when_ready(self, request: Any, client_id: str, callback: Callable[[Any], None]) -> None:
+        """Calls back with the value, or the exception, of the object that a GetRequest names.
+
+        The callback runs on a thread of Ray's and must not block.
+
+        Raises:
+            OwnerDiedError, ValueError: there is no such object.
+        """
+        ref = self.held.object_ref(client_id, request.ids[0])
+        with disable_client_hook():
+            ref._on_completed(callback)
+
+    # Tasks
+
+    @raises_to_caller(protocol.ClientTaskTicket)
+    @runs_once
+    def Schedule(self, request: Any, context: Any = None) -> Any:
+        """Submits a task that comes in one piece."""
+        return self.schedule(request, request.data)
+
+    def schedule(self, task: Any, data: bytes) -> Any:
+        """Submits a task.
+
+        Args:
+            task: the ClientTask; its own ``data`` is not looked at.
+            data: the whole pickled (args, kwargs).
+
+        Returns:
+            The ClientTaskTicket; with the error if the task can't be submitted.
+        """
+        try:
+            args, kwargs = loads_from_client(data, self)
+            ids = self._scheduler.submit(task, args, kwargs)
+        except Exception as e:  # Arguments run the client's code, and Ray has errors of its own.
+            logger.debug("Submitting %s failed", task.name, exc_info=True)
+            return protocol.ClientTaskTicket(valid=False, error=pickled_error(e))
+        return protocol.ClientTaskTicket(valid=True, return_ids=ids)
+
+    def lookup_or_register_func(
+        self, id: bytes, client_id: str, options: Optional[Dict[str, Any]]
+    ) -> ray.remote_function.RemoteFunction:
+        """The remote function that the client put under ``id``."""
+        return self._scheduler.function(id, client_id, options)
+
+    def lookup_or_register_actor(
+        self, id: bytes, client_id: str, options: Optional[Dict[str, Any]]
+    ) -> ray.actor.ActorClass:
+        """The actor class that the client put under ``id``."""
+        return self._scheduler.actor_class(id, client_id, options)
+
+    @raises_to_caller(protocol.TerminateResponse)
+    @runs_once
+    def Terminate(self, request: Any, context: Any = None) -> Any:
+        """Cancels a task or kills an actor."""
+        self.terminate(request)
+        return protocol.TerminateResponse(ok=True)
+
+    def terminate(self, request: Any) -> None:
+        """Does what a TerminateRequest asks for.
+
+        Raises:
+            Exception: what Ray raises, or that there is no such object or actor.
+        """
+        kind = request.WhichOneof("terminate_type")
+        with disable_client_hook():
+            if kind == "actor":
+                actor = self.actor_refs[request.actor.id]
+                ray.kill(actor, no_restart=request.actor.no_restart)
+            elif kind == "task_object":
+                wish = request.task_object
+                ref = self.held.object_ref(request.client_id, wish.id)
+                ray.cancel(ref, force=wish.force, recursive=wish.recursive)
+            else:
+                raise ValueError(
+                    "Client requested termination without providing a valid terminate_type"
+                )

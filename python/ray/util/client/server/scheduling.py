@@ -1,0 +1,154 @@
+"""Running what clients ask for: functions, actor classes, methods, and look-ups by name."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import threading
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+
+import ray
+from ray._private.client_mode_hook import disable_client_hook
+from ray.util.client import protocol
+from ray.util.client.server.held import Held
+from ray.util.client.server.server_stubs import current_server
+
+_TASK = protocol.ClientTask
+
+
+def options_of(message: Any) -> Dict[str, Any]:
+    """Unpickles a TaskOptions message; {} if it is empty."""
+    if not message.pickled_options:
+        return {}
+    options = pickle.loads(message.pickled_options)
+    if not isinstance(options, dict):
+        raise TypeError(f"Task options must be a dict, not {type(options).__name__}.")
+    return options
+
+
+class Scheduler:
+    """Submits clients' tasks to Ray and keeps what comes of them.
+
+    Methods may be called from any thread, but those of one client must be called in the order of
+    its requests.
+
+    Args:
+        held: where references and handles are kept.
+        servicer: what unpickled tasks look things up in (see ``server_stubs``).
+    """
+
+    def __init__(self, held: Held, servicer: Any) -> None:
+        self._held = held
+        self._servicer = servicer
+        self._stub_lookup_lock = threading.RLock()
+        self._run_by_type: Dict[int, Callable[..., List[bytes]]] = {
+            _TASK.FUNCTION: self._run_function,
+            _TASK.ACTOR: self._create_actor,
+            _TASK.METHOD: self._call_method,
+            _TASK.NAMED_ACTOR: self._find_actor,
+        }
+
+    def submit(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
+        """Submits a ClientTask with its unpickled arguments.
+
+        Returns:
+            The ids under which the client gets at the results, or the id of the actor.
+
+        Raises:
+            Exception: whatever Ray refuses the task with; OwnerDiedError or ActorDiedError if the
+                function, class or actor was lost with the session's earlier server.
+        """
+        run = self._run_by_type.get(task.type)
+        if run is None:
+            raise NotImplementedError(f"Unimplemented Schedule task type: {task.type}")
+        with disable_client_hook():
+            return run(task, args, kwargs)
+
+    def function(
+        self, id: bytes, client_id: str, options: Optional[Dict[str, Any]]
+    ) -> ray.remote_function.RemoteFunction:
+        """The remote function that the client put under ``id``, made with its own ``options``."""
+        return self._registered(self._held.function_refs, id, client_id, options, _a_function)
+
+    def actor_class(
+        self, id: bytes, client_id: str, options: Optional[Dict[str, Any]]
+    ) -> ray.actor.ActorClass:
+        """The actor class that the client put under ``id``, made with its own ``options``."""
+        known = self._held.registered_actor_classes
+        return self._registered(known, id, client_id, options, _a_class)
+
+    def _registered(
+        self,
+        known: Dict[bytes, Any],
+        id: bytes,
+        client_id: str,
+        options: Optional[Dict[str, Any]],
+        checked: Callable[[Any], Any],
+    ) -> Any:
+        found = known.get(id)
+        if found is not None:
+            return found
+        with disable_client_hook():
+            plain = checked(ray.get(self._held.object_ref(client_id, id)))
+            made = ray.remote(**options)(plain) if options else ray.remote(plain)
+        # Two threads may have made it; one is kept, since Ray exports each anew.
+        return known.setdefault(id, made)
+
+    def _run_function(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
+        function = self.function(task.payload_id, task.client_id, options_of(task.baseline_options))
+        options = options_of(task.options)
+        if options:
+            function = function.options(**options)
+        with self._submitting():
+            output = function.remote(*args, **kwargs)
+        return self._keep(output, task.client_id)
+
+    def _create_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
+        made = self.actor_class(task.payload_id, task.client_id, options_of(task.baseline_options))
+        options = options_of(task.options)
+        if options:
+            made = made.options(**options)
+        with self._submitting():
+            actor = made.remote(*args, **kwargs)
+        return [self._held.keep_actor(task.client_id, actor)]
+
+    def _call_method(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
+        method = getattr(self._held.actor_refs[task.payload_id], task.name)
+        options = options_of(task.options)
+        if options:
+            method = method.options(**options)
+        return self._keep(method.remote(*args, **kwargs), task.client_id)
+
+    def _find_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
+        # On the wire "" stands for the job's own namespace.
+        actor = ray.get_actor(task.name, task.namespace or None)
+        actor_id = self._held.keep_actor(task.client_id, actor)
+        self._held.named_actors.add(actor_id)
+        return [actor_id]
+
+    @contextmanager
+    def _submitting(self) -> Iterator[None]:
+        # What the stubs look at while Ray pickles them is one variable of the process.
+        with self._stub_lookup_lock, current_server(self._servicer):
+            yield
+
+    def _keep(self, output: Any, client_id: str) -> List[bytes]:
+        if output is None:
+            return []
+        refs = output if isinstance(output, list) else [output]
+        kept = {ref.binary(): ref for ref in refs}
+        self._held.object_refs[client_id].update(kept)
+        return list(kept)
+
+
+def _a_function(found: Any) -> Any:
+    if not inspect.isfunction(found):
+        raise TypeError("Attempting to register function that isn't a function.")
+    return found
+
+
+def _a_class(found: Any) -> Any:
+    if not inspect.isclass(found):
+        raise TypeError("Attempting to schedule actor that isn't a class.")
+    return found
