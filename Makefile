@@ -20,7 +20,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # For tests: the wheel, the interpreters of stock and of the build; no falling back to Python.
 RUN := REQUIRE_CYTHON=1 RECONNECT_WHEEL="$$(cat build/wheel.name)" \
 	RECONNECT_BUILD_PYTHON="$(abspath $(BUILD_ENV)/bin/python)" \
-	RECONNECT_STOCK_PYTHON="$(abspath $(STOCK_VENV)/bin/python)"
+	STOCK_PYTHON="$(abspath $(STOCK_VENV)/bin/python)"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
