@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any
 
 import ray._private.ray_constants as ray_constants
 from ray._common.network_utils import build_address, get_localhost_ip
@@ -29,7 +29,7 @@ _OWN_SERVER_PORT = 50051
 _NOT_CONNECTED = "Ray Client is not connected. Please connect by calling `ray.init`."
 
 
-def _apply_uv_hook_for_client(runtime_env: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+def _apply_uv_hook_for_client(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     """Lets the workers run under the same ``uv run`` as this client, where it runs under one.
 
     It must be found out here: the cluster can't see the client's parent processes.
@@ -67,23 +67,24 @@ class _ClientContext:
 
         self.api = _ClientAPI()
         self.client_worker: Any = None
-        self._server: Any = None
-        self._connected_with_init = False
         self._inside_client_test = False
+        self._connected_with_init = False
+        # The gRPC server of this process, if init() has started one.
+        self._server: Any = None
 
     def connect(
         self,
         conn_str: str,
-        job_config: Optional[JobConfig] = None,
+        job_config: JobConfig | None = None,
         secure: bool = False,
-        metadata: Optional[List[Tuple[str, str]]] = None,
+        metadata: list[tuple[str, str]] | None = None,
         connection_retries: int = 3,
-        namespace: Optional[str] = None,
+        namespace: str | None = None,
         *,
         ignore_version: bool = False,
         _credentials: Any = None,
-        ray_init_kwargs: Optional[Dict[str, Any]] = None,
-    ) -> Optional[Dict[str, Any]]:
+        ray_init_kwargs: dict[str, Any] | None = None,
+    ) -> dict[str, Any] | None:
         """Begins a session.
 
         Args:
@@ -130,8 +131,8 @@ class _ClientContext:
 
     @staticmethod
     def _prepared(
-        job_config: Optional[JobConfig], namespace: Optional[str], init_kwargs: Dict[str, Any]
-    ) -> Optional[JobConfig]:
+        job_config: JobConfig | None, namespace: str | None, init_kwargs: dict[str, Any]
+    ) -> JobConfig | None:
         if namespace is not None:
             job_config = job_config or JobConfig()
             job_config.set_ray_namespace(namespace)
@@ -149,11 +150,11 @@ class _ClientContext:
 
     def _begin(
         self,
-        job_config: Optional[JobConfig],
-        init_kwargs: Dict[str, Any],
+        job_config: JobConfig | None,
+        init_kwargs: dict[str, Any],
         ignore_version: bool,
         **connection: Any,
-    ) -> Dict[str, Any]:
+    ) -> dict[str, Any]:
         # Imports this module.
         from ray.util.client.worker import Worker
 
@@ -176,7 +177,7 @@ class _ClientContext:
 
         ray.util.serialization_addons.apply(StandaloneSerializationContext())
 
-    def _check_versions(self, conn_info: Dict[str, Any], ignore_version: bool) -> None:
+    def _check_versions(self, conn_info: dict[str, Any], ignore_version: bool) -> None:
         tolerant = ignore_version or "RAY_IGNORE_VERSION_MISMATCH" in os.environ
         check_version_info(
             conn_info,
@@ -240,7 +241,7 @@ class _ClientContext:
 
 # Every context that has, or had, a session. Guarded by _lock, which is held only to look at or
 # change the set: ending a session may take a while.
-_all_contexts: Set[_ClientContext] = set()
+_all_contexts: set[_ClientContext] = set()
 _lock = threading.Lock()
 
 # The context of threads that were not given another one (allow_multiple).
@@ -279,7 +280,7 @@ class RayAPIStub:
             handler = self._cxt.handler = _default_context
         return handler
 
-    def set_context(self, cxt: Optional[_ClientContext]) -> _ClientContext:
+    def set_context(self, cxt: _ClientContext | None) -> _ClientContext:
         """Gives the calling thread a context, a new one for None. Returns the one it had."""
         before = self.get_context()
         self._cxt.handler = _ClientContext() if cxt is None else cxt

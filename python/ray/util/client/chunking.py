@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from ray.util.client import protocol
 from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE

@@ -9,7 +9,8 @@ import socket
 import ssl
 import time
 import warnings
-from typing import Any, Callable, List, Optional, Tuple
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -56,7 +57,7 @@ def tls_in_environment() -> bool:
 
 
 def make_channel(
-    address: str, secure: bool, credentials: Optional[grpc.ChannelCredentials]
+    address: str, secure: bool, credentials: grpc.ChannelCredentials | None
 ) -> grpc.Channel:
     """The channel to ``host:port``. It reconnects by itself, about once a second.
 
@@ -73,9 +74,9 @@ def make_channel(
     )
 
 
-def timeouts(retries: int) -> List[float]:
+def timeouts(retries: int) -> list[float]:
     """Seconds of each attempt to connect. ``retries``: how many, at least one."""
-    lengths: List[float] = []
+    lengths: list[float] = []
     for _ in range(max(retries, 1)):
         last = lengths[-1] + _BACKOFF_STEP_S if lengths else INITIAL_TIMEOUT_SEC
         lengths.append(float(min(last, MAX_TIMEOUT_SEC)))
@@ -103,7 +104,7 @@ def wait_for_server(
     """
     begun = time.monotonic()
     give_up = begun + sum(timeouts(retries))
-    last: Optional[grpc.RpcError] = None
+    last: grpc.RpcError | None = None
     while True:
         left = give_up - time.monotonic()
         if left <= 0:
@@ -136,7 +137,7 @@ def _ready(channel: grpc.Channel, timeout: float) -> bool:
         ready.cancel()
 
 
-def _refusal(address: str, e: grpc.RpcError) -> Optional[ConnectFailed]:
+def _refusal(address: str, e: grpc.RpcError) -> ConnectFailed | None:
     code = e.code()
     if code == grpc.StatusCode.UNIMPLEMENTED:
         return WrongPort(
@@ -153,7 +154,7 @@ def _refusal(address: str, e: grpc.RpcError) -> Optional[ConnectFailed]:
     return None
 
 
-def _hopeless(address: str, secure: bool, waited: float) -> Optional[ConnectFailed]:
+def _hopeless(address: str, secure: bool, waited: float) -> ConnectFailed | None:
     """Why no waiting will help, if a look at the address tells that. ``waited``: seconds."""
     finding, detail = look(address)
     if finding is Finding.HTTP1:
@@ -181,7 +182,7 @@ def _hopeless(address: str, secure: bool, waited: float) -> Optional[ConnectFail
     return None
 
 
-def _timed_out(address: str, secure: bool, last: Optional[grpc.RpcError]) -> ConnectFailed:
+def _timed_out(address: str, secure: bool, last: grpc.RpcError | None) -> ConnectFailed:
     finding, detail = look(address)
     text = "ray client connection timeout: "
     if log_once("ray_client_security_groups"):
@@ -198,7 +199,9 @@ def _timed_out(address: str, secure: bool, last: Optional[grpc.RpcError]) -> Con
             "--ray-client-server-port=10001), and that no firewall is in between."
         )
     why = f": {last.code().name}: {last.details()}" if last is not None else ""
-    return ConnectFailed(f"{text}the server at {address} accepts connections but does not answer{why}.")
+    return ConnectFailed(
+        f"{text}the server at {address} accepts connections but does not answer{why}."
+    )
 
 
 # -- a look at an address
@@ -207,12 +210,12 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x0
 _SETTINGS_FRAME = 0x04
 
 
-def _host_and_port(address: str) -> Tuple[str, int]:
+def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def look(address: str) -> Tuple[Finding, str]:
+def look(address: str) -> tuple[Finding, str]:
     """Finds out what listens at ``host:port``. Returns it and a detail for people."""
     try:
         target = _host_and_port(address)
@@ -233,7 +236,7 @@ def look(address: str) -> Tuple[Finding, str]:
     return Finding.TLS, ""
 
 
-def _talk_plain(target: Tuple[str, int]) -> bytes:
+def _talk_plain(target: tuple[str, int]) -> bytes:
     with socket.create_connection(target, timeout=_PROBE_TIMEOUT_S) as connection:
         try:
             connection.sendall(_HTTP2_PREFACE)
@@ -242,7 +245,7 @@ def _talk_plain(target: Tuple[str, int]) -> bytes:
             return b""  # It listens, and hangs up on what it does not understand.
 
 
-def _shake_hands(target: Tuple[str, int]) -> None:
+def _shake_hands(target: tuple[str, int]) -> None:
     # The look only asks whether TLS is spoken: nothing is sent over it, so nothing is verified.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

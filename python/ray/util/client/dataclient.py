@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any, Callable, Iterator, List, Optional, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import grpc
 
@@ -76,7 +77,7 @@ class DataClient:
     """
 
     def __init__(
-        self, channel: grpc.Channel, metadata: List[Any], grace_period: float, context: Any
+        self, channel: grpc.Channel, metadata: list[Any], grace_period: float, context: Any
     ) -> None:
         self._channel = channel
         self._metadata = metadata
@@ -87,10 +88,10 @@ class DataClient:
         self._requests_came = threading.Condition(self._lock)
         self._state_changed = threading.Condition(self._lock)
         self._closing = threading.Event()
-        self._interrupt: Optional[Callable[[], Any]] = None
+        self._interrupt: Callable[[], Any] | None = None
         self._pause = _FIRST_PAUSE_S
         self._initialised = False
-        self._last_error: Optional[BaseException] = None
+        self._last_error: BaseException | None = None
         self.request_queue = _Untracked(self)
         self._thread = threading.Thread(
             target=self._run, name="ray_client_streaming_rpc", daemon=True
@@ -107,7 +108,7 @@ class DataClient:
         return self._session.state
 
     @property
-    def incarnation(self) -> Optional[int]:
+    def incarnation(self) -> int | None:
         """The number of the server that answers now; None with a stock cluster."""
         return self._session.incarnation
 
@@ -212,7 +213,7 @@ class DataClient:
 
     def _run(self) -> None:
         ray.set_context(self._context)
-        error: Optional[BaseException] = None
+        error: BaseException | None = None
         reconnecting = False
         try:
             while not self._closing.is_set():
@@ -228,7 +229,7 @@ class DataClient:
         finally:
             self._end(error)
 
-    def _survives(self, error: Optional[BaseException]) -> bool:
+    def _survives(self, error: BaseException | None) -> bool:
         """Notes that the stream broke. Returns whether it is worth opening again."""
         self._last_error = error or self._last_error
         first = False
@@ -247,8 +248,8 @@ class DataClient:
             logger.warning("The connection to the cluster broke (%s). Reconnecting.", _short(error))
         return not over
 
-    def _one_stream(self, reconnecting: bool) -> Optional[BaseException]:
-        """Opens a stream and serves it to its end. Returns what ended it; None if the server did."""
+    def _one_stream(self, reconnecting: bool) -> BaseException | None:
+        """Opens a stream and serves it to its end. Returns the error that ended it, if any."""
         deadline = self._session.remaining(time.monotonic()) if reconnecting else None
         if reconnecting and not self._channel_ready(deadline):
             return None
@@ -270,13 +271,13 @@ class DataClient:
             self._close_feed(feed)
             call.cancel()
 
-    def _stream_metadata(self, reconnecting: bool) -> List[Any]:
+    def _stream_metadata(self, reconnecting: bool) -> list[Any]:
         told = [("reconnecting", str(reconnecting))]
         if self.incarnation is not None:
             told.append((wire.INCARNATION_KEY, str(self.incarnation)))
         return self._metadata + told
 
-    def _channel_ready(self, timeout: Optional[float]) -> bool:
+    def _channel_ready(self, timeout: float | None) -> bool:
         ready = grpc.channel_ready_future(self._channel)
         self._interrupt = ready.cancel
         try:
@@ -287,7 +288,7 @@ class DataClient:
         finally:
             ready.cancel()
 
-    def _meet(self, call: Any, timeout: Optional[float]) -> Optional[int]:
+    def _meet(self, call: Any, timeout: float | None) -> int | None:
         """Waits until the proxier has attached the stream to a live server; tells which."""
         alarm = threading.Timer(max(timeout or 0, 0), call.cancel)
         alarm.daemon = True
@@ -297,7 +298,7 @@ class DataClient:
         finally:
             alarm.cancel()
 
-    def _opened(self, feed: _Feed, incarnation: Optional[int]) -> None:
+    def _opened(self, feed: _Feed, incarnation: int | None) -> None:
         with self._lock:
             if self._session.ended:
                 feed.opened = self._session.state is State.CLOSED
@@ -366,9 +367,9 @@ class DataClient:
 
     # -- the end
 
-    def _end(self, error: Optional[BaseException]) -> None:
+    def _end(self, error: BaseException | None) -> None:
         with self._lock:
-            waiting: List[Any] = []
+            waiting: list[Any] = []
             if not self._session.ended:
                 waiting = self._session.give_up(self._cause(error))
             self._state_changed.notify_all()
@@ -376,7 +377,7 @@ class DataClient:
             logger.error("%s", self._session.cause)
         fail_all(waiting, lambda request: self._session.ending())
 
-    def _cause(self, error: Optional[BaseException]) -> SessionLost:
+    def _cause(self, error: BaseException | None) -> SessionLost:
         if self._grace_period and (error is None or isinstance(error, grpc.RpcError)):
             if error is None or recoverable(error):
                 return grace_period_over(self._grace_period, self._last_error)
@@ -389,7 +390,7 @@ class DataClient:
         """
         with self._lock:
             connected = self._session.state is State.CONNECTED
-            waiting: List[Any] = []
+            waiting: list[Any] = []
             if not self._session.ended:
                 cleanup = protocol.DataRequest(
                     connection_cleanup=protocol.ConnectionCleanupRequest()
@@ -423,7 +424,7 @@ class _Untracked:
         self._client._send(Kind.ACKNOWLEDGE, message, None)
 
 
-def _short(error: Optional[BaseException]) -> str:
+def _short(error: BaseException | None) -> str:
     if isinstance(error, grpc.RpcError) and callable(getattr(error, "code", None)):
         return f"{error.code().name}: {error.details()}"
     return "the server closed the stream" if error is None else str(error)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, List, Optional
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -26,7 +27,7 @@ class Fetch:
     """
 
     def __init__(
-        self, ids: List[bytes], deadline: Deadline, incarnation: Callable[[], Optional[int]]
+        self, ids: list[bytes], deadline: Deadline, incarnation: Callable[[], int | None]
     ) -> None:
         self._ids = ids
         self._deadline = deadline
@@ -51,9 +52,7 @@ class Fetch:
         """
         if self._incarnation() != self._from:
             self._from, self._next_chunk, self._data = self._incarnation(), 0, bytearray()
-        request = protocol.GetRequest(
-            ids=self._ids, timeout=wait, start_chunk_id=self._next_chunk
-        )
+        request = protocol.GetRequest(ids=self._ids, timeout=wait, start_chunk_id=self._next_chunk)
         call = get_object(request, metadata=metadata)
         alarm = self._alarm(call)
         try:
@@ -67,7 +66,7 @@ class Fetch:
                 alarm.cancel()
         return self._data
 
-    def _alarm(self, call: Any) -> Optional[threading.Timer]:
+    def _alarm(self, call: Any) -> threading.Timer | None:
         remaining = self._deadline.remaining()
         if remaining is None or not hasattr(call, "cancel"):
             return None
@@ -91,10 +90,10 @@ class Fetch:
 
 
 def fetch(
-    ids: List[bytes],
-    timeout: Optional[float],
+    ids: list[bytes],
+    timeout: float | None,
     poll: float,
-    incarnation: Callable[[], Optional[int]],
+    incarnation: Callable[[], int | None],
     over_gaps: Callable[[Deadline, Callable[[], Any]], Any],
     call: Callable[..., Any],
     metadata: Callable[[], Any],

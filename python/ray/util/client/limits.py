@@ -28,15 +28,14 @@ GRPC_KEEPALIVE_TIMEOUT_MS = 8_000
 
 GRPC_OPTIONS = [
     *ray_constants.GLOBAL_GRPC_OPTIONS,
-    ("grpc.max_send_message_length", GRPC_MAX_MESSAGE_SIZE),
-    ("grpc.max_receive_message_length", GRPC_MAX_MESSAGE_SIZE),
-    ("grpc.keepalive_time_ms", GRPC_KEEPALIVE_TIME_MS),
-    ("grpc.keepalive_timeout_ms", GRPC_KEEPALIVE_TIMEOUT_MS),
+    *((f"grpc.max_{way}_message_length", GRPC_MAX_MESSAGE_SIZE) for way in ("send", "receive")),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_timeout_ms", GRPC_KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_time_ms", GRPC_KEEPALIVE_TIME_MS),
     # Pings may go on for as long as a session idles, and a server must not punish them.
+    ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", GRPC_KEEPALIVE_TIME_MS // 2),
-    ("grpc.http2.max_ping_strikes", 0),
 ]
 
 # What only a client's or a proxier's outgoing channel needs: after an outage try again soon,

@@ -6,7 +6,8 @@ import logging
 import queue
 import sys
 import threading
-from typing import Any, Callable, List, Optional
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -32,7 +33,7 @@ class LogstreamClient:
     def __init__(
         self,
         channel: grpc.Channel,
-        metadata: Callable[[], List[Any]],
+        metadata: Callable[[], list[Any]],
         wait_connected: Callable[[float], None],
     ) -> None:
         self._channel = channel
@@ -40,7 +41,7 @@ class LogstreamClient:
         self._wait_connected = wait_connected
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._wanted: Optional[Any] = None
+        self._wanted: Any | None = None
         self._call: Any = None
         self._requests: queue.SimpleQueue = queue.SimpleQueue()
         self.log_thread = threading.Thread(

@@ -9,8 +9,9 @@ Serialisers go by duck typing, so that a caller may pass messages of stock's ``r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
-from typing import Any, Callable, Dict, NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -100,7 +101,7 @@ class Method(NamedTuple):
         return f"{sides[self.client_streams]}_{sides[self.server_streams]}"
 
 
-def _methods(service: str) -> Dict[str, Method]:
+def _methods(service: str) -> dict[str, Method]:
     raw = descriptor_pb2.FileDescriptorProto()
     descriptor = _pool.FindServiceByName(f"{_PACKAGE}.{service}")
     descriptor.file.CopyToProto(raw)
@@ -142,7 +143,7 @@ class Stub:
         methods: one of ``DRIVER``, ``DATA_STREAMER``, ``LOG_STREAMER``.
     """
 
-    def __init__(self, channel: Any, methods: Dict[str, Method]) -> None:
+    def __init__(self, channel: Any, methods: dict[str, Method]) -> None:
         for name, method in methods.items():
             make = getattr(channel, method.kind)
             call = make(
@@ -153,13 +154,13 @@ class Stub:
             setattr(self, name, call)
 
 
-def handler(methods: Dict[str, Method], servicer: Any) -> grpc.GenericRpcHandler:
+def handler(methods: dict[str, Method], servicer: Any) -> grpc.GenericRpcHandler:
     """Makes the gRPC handler that calls ``servicer``'s methods of the same names.
 
     A method that the servicer lacks is answered with UNIMPLEMENTED.
     """
     service = next(iter(methods.values())).path.split("/")[1]
-    found: Dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, method in methods.items():
         behaviour: Callable = getattr(servicer, name, None)  # type: ignore[assignment]
         if behaviour is None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Callable, Optional, Union
+from typing import Any
 
 import ray._raylet as raylet
 from ray.exceptions import GetTimeoutError
 from ray.util.client import ray
 
-# Guards the moment in which a reference takes its id over from its future. Never held while waiting.
+# Guards the moment in which a reference takes its id over from its future. Nobody waits with it.
 _settle_lock = threading.Lock()
 
 
@@ -23,10 +24,10 @@ class _Reference:
     """
 
     _worker: Any = None
-    _pending: Optional[Future] = None
+    _pending: Future | None = None
     _releases = True
 
-    def __init__(self, id: Union[bytes, Future]) -> None:
+    def __init__(self, id: bytes | Future) -> None:
         worker = ray.get_context().client_worker
         if isinstance(id, bytes):
             self._worker = worker
@@ -35,9 +36,7 @@ class _Reference:
             self._pending = id
             self._worker = worker
         else:
-            raise TypeError(
-                f"An id is bytes or a Future of bytes, not {type(id).__name__}: {id!r}"
-            )
+            raise TypeError(f"An id is bytes or a Future of bytes, not {type(id).__name__}: {id!r}")
 
     def __del__(self) -> None:
         worker = self._worker
@@ -52,7 +51,7 @@ class _Reference:
         if self._worker is not None:
             self._worker.call_retain(id)
 
-    def _wait_for_id(self, timeout: Optional[float] = None) -> None:
+    def _wait_for_id(self, timeout: float | None = None) -> None:
         """Waits until the id is known.
 
         Args:
@@ -105,7 +104,7 @@ class ClientObjectRef(_Reference, raylet.ObjectRef):
         id: the object's id, or a future of it.
     """
 
-    def __init__(self, id: Union[bytes, Future]) -> None:
+    def __init__(self, id: bytes | Future) -> None:
         _Reference.__init__(self, id)
 
     def task_id(self) -> Any:
@@ -143,6 +142,6 @@ class ClientActorRef(_Reference, raylet.ActorID):
         weak_ref: if True, the actor is not released when this reference goes.
     """
 
-    def __init__(self, id: Union[bytes, Future], weak_ref: Optional[bool] = False) -> None:
+    def __init__(self, id: bytes | Future, weak_ref: bool | None = False) -> None:
         self._releases = not weak_ref
         _Reference.__init__(self, id)

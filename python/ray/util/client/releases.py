@@ -6,8 +6,8 @@ import logging
 import queue
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Callable, DefaultDict, List, Union
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +25,9 @@ class Releases:
         send: sends the release of a list of ids. Errors it raises end nothing.
     """
 
-    def __init__(self, send: Callable[[List[bytes]], None]) -> None:
+    def __init__(self, send: Callable[[list[bytes]], None]) -> None:
         self._send = send
-        self.held: DefaultDict[bytes, int] = defaultdict(int)
+        self.held: defaultdict[bytes, int] = defaultdict(int)
         self._lock = threading.Lock()
         self._dropped: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ray_client_releases", daemon=True)
@@ -38,7 +38,7 @@ class Releases:
         with self._lock:
             self.held[id] += 1
 
-    def release(self, id: Union[bytes, Future]) -> None:
+    def release(self, id: bytes | Future) -> None:
         """One reference less. A future stands for an id that was never retained."""
         self._dropped.put(id)
 
@@ -51,7 +51,7 @@ class Releases:
     def _run(self) -> None:
         ended = False
         while not ended:
-            batch: List[bytes] = []
+            batch: list[bytes] = []
             ended = self._collect(self._dropped.get(), batch)
             while not ended and len(batch) < _BATCH:
                 try:
@@ -61,7 +61,7 @@ class Releases:
             if batch:
                 self._try_send(batch)
 
-    def _collect(self, dropped: Union[bytes, Future, None], batch: List[bytes]) -> bool:
+    def _collect(self, dropped: bytes | Future | None, batch: list[bytes]) -> bool:
         if dropped is None:
             return True
         if isinstance(dropped, Future):
@@ -77,7 +77,7 @@ class Releases:
                 batch.append(dropped)
         return False
 
-    def _try_send(self, batch: List[bytes]) -> None:
+    def _try_send(self, batch: list[bytes]) -> None:
         try:
             self._send(batch)
         except Exception as e:  # The session may just have ended; then there is nothing to release.

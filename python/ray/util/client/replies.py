@@ -7,9 +7,10 @@ complete, or ``failed(error)``. Both run on the session's data thread and must n
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any
 
 import ray.cloudpickle as cloudpickle
 from ray.util.client.limits import OBJECT_TRANSFER_WARNING_SIZE
@@ -51,7 +52,7 @@ class BlockingReply:
     def failed(self, error: Exception) -> None:
         self._future.set_exception(error)
 
-    def wait(self, timeout: Optional[float] = None) -> Any:
+    def wait(self, timeout: float | None = None) -> Any:
         """Waits for the answer.
 
         Args:
@@ -183,7 +184,7 @@ class ObjectReply:
         self._tell(error)
 
 
-def fail_all(replies: List[Any], error_for: Callable[[Any], Exception]) -> None:
+def fail_all(replies: list[Any], error_for: Callable[[Any], Exception]) -> None:
     """Tells requests that no answer will come. ``error_for`` makes the error for a request."""
     for request in replies:
         if request.waiter is not None:

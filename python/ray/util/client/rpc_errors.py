@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from typing import Optional
 
 import grpc
 
@@ -21,7 +20,7 @@ _APPLICATION_FAULTS = (
 )
 
 
-def reason(e: grpc.RpcError) -> Optional[str]:
+def reason(e: grpc.RpcError) -> str | None:
     """Why a fork's proxier failed the call; None from a stock one."""
     trailing = getattr(e, "trailing_metadata", None)
     return wire.reason_of(trailing()) if callable(trailing) else None
@@ -69,7 +68,7 @@ def session_lost(e: BaseException) -> SessionLost:
     return _lost(SessionLost, f"It broke because of {type(e).__name__}: {e}.")
 
 
-def grace_period_over(grace_period: float, last: Optional[BaseException]) -> SessionLost:
+def grace_period_over(grace_period: float, last: BaseException | None) -> SessionLost:
     """The error of a session whose connection did not come back in time (seconds)."""
     why = f"Failed to reconnect within the reconnection grace period ({grace_period:g} s)."
     if isinstance(last, grpc.RpcError) and callable(getattr(last, "code", None)):

@@ -6,8 +6,9 @@ import inspect
 import pickle
 import threading
 import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Union
+from typing import Any, NamedTuple
 
 from ray._common.signature import extract_signature, get_signature
 from ray._private.inspect_util import (
@@ -62,15 +63,15 @@ class _Registered(ClientStub):
 
     _what = "remote function"
 
-    def __init__(self, target: Any, options: Optional[Dict[str, Any]]) -> None:
+    def __init__(self, target: Any, options: dict[str, Any] | None) -> None:
         self._name = target.__name__
         self._client_side_ref = ClientSideRefID.generate_id()
         self._options = validate_options(options)
-        self._held: Optional[ClientObjectRef] = None
-        self._pickling: Set[int] = set()
+        self._held: ClientObjectRef | None = None
+        self._pickling: set[int] = set()
 
     @property
-    def _ref(self) -> Union[None, ClientObjectRef, InProgressSentinel]:
+    def _ref(self) -> None | ClientObjectRef | InProgressSentinel:
         if threading.get_ident() in self._pickling:
             return _IN_PROGRESS
         held = self._held
@@ -108,7 +109,7 @@ class ClientRemoteFunc(_Registered):
         options: options of ``ray.remote``.
     """
 
-    def __init__(self, f: Callable, options: Optional[Dict[str, Any]] = None) -> None:
+    def __init__(self, f: Callable, options: dict[str, Any] | None = None) -> None:
         super().__init__(f, options)
         self._func = f
         self._signature = get_signature(f)
@@ -151,7 +152,7 @@ class ClientActorClass(_Registered):
 
     _what = "actor"
 
-    def __init__(self, actor_cls: type, options: Optional[Dict[str, Any]] = None) -> None:
+    def __init__(self, actor_cls: type, options: dict[str, Any] | None = None) -> None:
         super().__init__(actor_cls, options)
         self.actor_cls = actor_cls
         self._init_signature = inspect.Signature(
@@ -202,7 +203,7 @@ class _Method(NamedTuple):
     signature: inspect.Signature
 
 
-def _methods_of(actor_cls: type) -> Dict[str, _Method]:
+def _methods_of(actor_cls: type) -> dict[str, _Method]:
     methods = {}
     for name, function in inspect.getmembers(actor_cls, is_function_or_method):
         bound = is_class_method(function) or is_static_method(actor_cls, name)
@@ -223,7 +224,7 @@ class ClientActorHandle(ClientStub):
     """
 
     def __init__(
-        self, actor_ref: ClientActorRef, actor_class: Optional[ClientActorClass] = None
+        self, actor_ref: ClientActorRef, actor_class: ClientActorClass | None = None
     ) -> None:
         self.actor_ref = actor_ref
         self._methods = None if actor_class is None else _methods_of(actor_class.actor_cls)
@@ -232,12 +233,12 @@ class ClientActorHandle(ClientStub):
     def _actor_id(self) -> ClientActorRef:
         return self.actor_ref
 
-    def _known_methods(self) -> Dict[str, _Method]:
+    def _known_methods(self) -> dict[str, _Method]:
         if self._methods is None:
             self._methods = self._ask_for_methods()
         return self._methods
 
-    def _ask_for_methods(self) -> Dict[str, _Method]:
+    def _ask_for_methods(self) -> dict[str, _Method]:
         @ray.remote(num_cpus=0)
         def get_class_info(handle: Any) -> Any:
             return handle._ray_method_num_returns, handle._ray_method_signatures
@@ -331,7 +332,7 @@ class ClientRemoteMethod(ClientStub):
 class OptionWrapper:
     """A stub with options for its next calls."""
 
-    def __init__(self, stub: Any, options: Optional[Dict[str, Any]]) -> None:
+    def __init__(self, stub: Any, options: dict[str, Any] | None) -> None:
         self._remote_stub = stub
         self._options = validate_options(options)
 
@@ -362,13 +363,13 @@ class ActorOptionWrapper(OptionWrapper):
         return _created_actor(ray.call_remote(self, *args, **kwargs), self._remote_stub)
 
 
-def _created_actor(futures: List[Future], stub: Any) -> ClientActorHandle:
+def _created_actor(futures: list[Future], stub: Any) -> ClientActorHandle:
     (future,) = futures
     actor_class = stub if isinstance(stub, ClientActorClass) else None
     return ClientActorHandle(ClientActorRef(future), actor_class=actor_class)
 
 
-def set_task_options(task: Any, options: Optional[Dict[str, Any]], field: str = "options") -> None:
+def set_task_options(task: Any, options: dict[str, Any] | None, field: str = "options") -> None:
     """Writes ``options`` into the named field of a task message; None clears the field."""
     if options is None:
         task.ClearField(field)
@@ -376,7 +377,7 @@ def set_task_options(task: Any, options: Optional[Dict[str, Any]], field: str = 
         getattr(task, field).pickled_options = pickle.dumps(options)
 
 
-def return_refs(futures: List[Future]) -> Union[None, ClientObjectRef, List[ClientObjectRef]]:
+def return_refs(futures: list[Future]) -> None | ClientObjectRef | list[ClientObjectRef]:
     """What a remote call returns for the futures of its ids: None, a reference, or a list."""
     refs = [ClientObjectRef(future) for future in futures]
     if not refs:
@@ -384,7 +385,7 @@ def return_refs(futures: List[Future]) -> Union[None, ClientObjectRef, List[Clie
     return refs[0] if len(refs) == 1 else refs
 
 
-def remote_decorator(options: Optional[Dict[str, Any]]) -> Callable[[Any], ClientStub]:
+def remote_decorator(options: dict[str, Any] | None) -> Callable[[Any], ClientStub]:
     """Makes the decorator that ``@ray.remote(...)`` stands for while a client is connected."""
 
     def decorate(target: Any) -> ClientStub:

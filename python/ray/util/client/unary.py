@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -21,10 +22,10 @@ class Deadline:
         timeout: seconds from now; None is never.
     """
 
-    def __init__(self, timeout: Optional[float]) -> None:
+    def __init__(self, timeout: float | None) -> None:
         self._at = None if timeout is None else time.monotonic() + timeout
 
-    def remaining(self) -> Optional[float]:
+    def remaining(self) -> float | None:
         """Seconds that are left, not below 0; None if there is no deadline."""
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 

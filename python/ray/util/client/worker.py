@@ -11,8 +11,9 @@ import tempfile
 import threading
 import uuid
 import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any
 
 import grpc
 
@@ -28,15 +29,6 @@ from ray.exceptions import GetTimeoutError
 from ray.job_config import JobConfig
 from ray.util.client import protocol, ray
 from ray.util.client.client_pickler import dumps_from_client, loads_from_server
-from ray.util.client.common import (
-    INT32_MAX,
-    ClientActorClass,
-    ClientActorHandle,
-    ClientActorRef,
-    ClientObjectRef,
-    ClientRemoteFunc,
-    ClientStub,
-)
 from ray.util.client.connecting import (
     make_channel,
     ping_request,
@@ -46,13 +38,21 @@ from ray.util.client.connecting import (
 from ray.util.client.dataclient import DataClient
 from ray.util.client.fetching import fetch
 from ray.util.client.logsclient import LogstreamClient
+from ray.util.client.refs import ClientActorRef, ClientObjectRef
 from ray.util.client.releases import Releases
 from ray.util.client.replies import error_from
 from ray.util.client.rpc_errors import decode_exception
 from ray.util.client.session import wire
 from ray.util.client.session.client import State
 from ray.util.client.session.errors import ServerStartFailed
+from ray.util.client.stubs import (
+    ClientActorClass,
+    ClientActorHandle,
+    ClientRemoteFunc,
+    ClientStub,
+)
 from ray.util.client.unary import Deadline, call_over_gaps
+from ray.util.common import INT32_MAX
 from ray.util.debug import log_once
 
 logger = logging.getLogger(__name__)
@@ -100,9 +100,9 @@ class Worker:
         self,
         conn_str: str = "",
         secure: bool = False,
-        metadata: Optional[List[Tuple[str, str]]] = None,
+        metadata: list[tuple[str, str]] | None = None,
         connection_retries: int = 3,
-        _credentials: Optional[grpc.ChannelCredentials] = None,
+        _credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._client_id = uuid.uuid4().hex
         self.metadata = [
@@ -111,7 +111,7 @@ class Worker:
             *(metadata or []),
         ]
         self._grace_period = _grace_period()
-        self._converted: Dict[str, ClientStub] = {}
+        self._converted: dict[str, ClientStub] = {}
         self.total_outbound_message_size_bytes = 0
         self._req_id = 0
         self._req_id_lock = threading.Lock()
@@ -143,12 +143,12 @@ class Worker:
     # -- the session
 
     @property
-    def reference_count(self) -> Dict[bytes, int]:
+    def reference_count(self) -> dict[bytes, int]:
         """How many references of this client hold each id."""
         return self._releases.held
 
     def _server_init(
-        self, job_config: Optional[JobConfig], ray_init_kwargs: Optional[Dict[str, Any]] = None
+        self, job_config: JobConfig | None, ray_init_kwargs: dict[str, Any] | None = None
     ) -> None:
         """Begins the session: the cluster starts a server and a job for it.
 
@@ -171,7 +171,7 @@ class Worker:
                 "connection, but recovery from the death of its server is off."
             )
 
-    def connection_info(self) -> Dict[str, Any]:
+    def connection_info(self) -> dict[str, Any]:
         """What the cluster says of itself: num_clients, ray_version, ray_commit, python_version."""
         info = self.data_client.ConnectionInfo()
         names = ("num_clients", "ray_version", "ray_commit", "python_version")
@@ -189,7 +189,7 @@ class Worker:
         """Raises why the session has ended, if it has."""
         self.data_client.check_alive()
 
-    def ping_server(self, timeout: Optional[float] = None) -> bool:
+    def ping_server(self, timeout: float | None = None) -> bool:
         """Whether the cluster answers within ``timeout`` seconds."""
         try:
             self._first_ping(timeout if timeout is not None else MAX_BLOCKING_OPERATION_TIME_S)
@@ -209,13 +209,13 @@ class Worker:
 
     # -- calls
 
-    def _call_metadata(self) -> List[Tuple[str, str]]:
+    def _call_metadata(self) -> list[tuple[str, str]]:
         incarnation = self.data_client.incarnation
         if incarnation is None:
             return self.metadata
         return [*self.metadata, (wire.INCARNATION_KEY, str(incarnation))]
 
-    def _numbered_metadata(self) -> List[Tuple[str, str]]:
+    def _numbered_metadata(self) -> list[tuple[str, str]]:
         """Metadata by which the server knows a repeated request that must not be done twice."""
         with self._req_id_lock:
             self._req_id = self._req_id % INT32_MAX + 1
@@ -230,7 +230,7 @@ class Worker:
         name: str,
         request: Any,
         *,
-        timeout: Optional[float] = None,
+        timeout: float | None = None,
         numbered: bool = False,
     ) -> Any:
         """Makes a unary call, over interruptions.
@@ -283,9 +283,9 @@ class Worker:
 
     def get(
         self,
-        vals: Union[ClientObjectRef, List[ClientObjectRef]],
+        vals: ClientObjectRef | list[ClientObjectRef],
         *,
-        timeout: Optional[float] = None,
+        timeout: float | None = None,
     ) -> Any:
         """The values of one reference or of a list of them.
 
@@ -311,7 +311,7 @@ class Worker:
                 )
         return self._get(vals, timeout) if vals else []
 
-    def _get(self, refs: List[ClientObjectRef], timeout: Optional[float]) -> List[Any]:
+    def _get(self, refs: list[ClientObjectRef], timeout: float | None) -> list[Any]:
         ids = self._ids(refs, Deadline(timeout))
         try:
             data = fetch(
@@ -333,12 +333,12 @@ class Worker:
         return values
 
     @staticmethod
-    def _ids(refs: Sequence[ClientObjectRef], deadline: Deadline) -> List[bytes]:
+    def _ids(refs: Sequence[ClientObjectRef], deadline: Deadline) -> list[bytes]:
         for ref in refs:
             ref._wait_for_id(deadline.remaining())
         return [ref.id for ref in refs]
 
-    def put(self, val: Any, *, client_ref_id: Optional[bytes] = None) -> ClientObjectRef:
+    def put(self, val: Any, *, client_ref_id: bytes | None = None) -> ClientObjectRef:
         """Stores an object on the cluster."""
         if isinstance(val, ClientObjectRef):
             raise TypeError(
@@ -347,7 +347,7 @@ class Worker:
             )
         return self._put_pickled(self._dumps_from_client(val), client_ref_id)
 
-    def _put_pickled(self, data: bytes, client_ref_id: Optional[bytes]) -> ClientObjectRef:
+    def _put_pickled(self, data: bytes, client_ref_id: bytes | None) -> ClientObjectRef:
         answer = self.data_client.PutObject(
             protocol.PutRequest(data=data, client_ref_id=client_ref_id)
         )
@@ -357,12 +357,12 @@ class Worker:
 
     def wait(
         self,
-        object_refs: List[ClientObjectRef],
+        object_refs: list[ClientObjectRef],
         *,
         num_returns: int = 1,
-        timeout: Optional[float] = None,
+        timeout: float | None = None,
         fetch_local: bool = True,
-    ) -> Tuple[List[ClientObjectRef], List[ClientObjectRef]]:
+    ) -> tuple[list[ClientObjectRef], list[ClientObjectRef]]:
         """Waits until ``num_returns`` of the objects are ready.
 
         Args:
@@ -408,10 +408,10 @@ class Worker:
     @staticmethod
     def _named(
         refs: Sequence[ClientObjectRef], deadline: Deadline
-    ) -> Tuple[Dict[bytes, int], Set[int]]:
+    ) -> tuple[dict[bytes, int], set[int]]:
         """Indices of the ids that are known in time, and of the references with an error."""
-        named: Dict[bytes, int] = {}
-        failed: Set[int] = set()
+        named: dict[bytes, int] = {}
+        failed: set[int] = set()
         for index, ref in enumerate(refs):
             try:
                 ref._wait_for_id(deadline.remaining())
@@ -424,7 +424,7 @@ class Worker:
                 raise ValueError("wait() requires a list of distinct references")
         return named, failed
 
-    def _wait_once(self, ids: List[bytes], num_returns: int, deadline: Deadline) -> List[bytes]:
+    def _wait_once(self, ids: list[bytes], num_returns: int, deadline: Deadline) -> list[bytes]:
         blocking = deadline.within(MAX_BLOCKING_OPERATION_TIME_S)
         request = protocol.WaitRequest(
             object_ids=ids, num_returns=num_returns, timeout=blocking, client_id=self._client_id
@@ -449,7 +449,7 @@ class Worker:
 
     # -- tasks and actors
 
-    def call_remote(self, instance: Any, *args: Any, **kwargs: Any) -> List[Future]:
+    def call_remote(self, instance: Any, *args: Any, **kwargs: Any) -> list[Future]:
         """Submits what ``instance`` stands for. Returns futures of the ids of what it returns."""
         num_returns = instance._num_returns()
         if num_returns == "streaming":
@@ -463,9 +463,9 @@ class Worker:
             num_returns = 1
         return self._call_schedule_for_task(task, num_returns)
 
-    def _call_schedule_for_task(self, task: Any, num_returns: int) -> List[Future]:
+    def _call_schedule_for_task(self, task: Any, num_returns: int) -> list[Future]:
         task.client_id = self._client_id
-        futures: List[Future] = [Future() for _ in range(num_returns)]
+        futures: list[Future] = [Future() for _ in range(num_returns)]
         size = task.ByteSize()
         self.data_client.Schedule(task, futures)
         self.total_outbound_message_size_bytes += size
@@ -483,7 +483,7 @@ class Worker:
             )
         return futures
 
-    def get_actor(self, name: str, namespace: Optional[str] = None) -> ClientActorHandle:
+    def get_actor(self, name: str, namespace: str | None = None) -> ClientActorHandle:
         """A handle of the actor of that name.
 
         Raises:
@@ -504,9 +504,7 @@ class Worker:
     def terminate_actor(self, actor: ClientActorHandle, no_restart: bool) -> None:
         """Kills an actor (``ray.kill``)."""
         if not isinstance(actor, ClientActorHandle):
-            raise ValueError(
-                f"ray.kill() only supported for actors. Got: {type(actor).__name__}."
-            )
+            raise ValueError(f"ray.kill() only supported for actors. Got: {type(actor).__name__}.")
         body = protocol.TerminateRequest.ActorTerminate(
             id=actor.actor_ref.id, no_restart=no_restart
         )
@@ -516,8 +514,7 @@ class Worker:
         """Cancels a task (``ray.cancel``)."""
         if not isinstance(obj, ClientObjectRef):
             raise TypeError(
-                "ray.cancel() only supported for non-actor object refs. "
-                f"Got: {type(obj).__name__}."
+                f"ray.cancel() only supported for non-actor object refs. Got: {type(obj).__name__}."
             )
         body = protocol.TerminateRequest.TaskObjectTerminate(
             id=obj.id, force=force, recursive=recursive
@@ -528,7 +525,7 @@ class Worker:
         request.client_id = self._client_id
         self.data_client.Terminate(request)
 
-    def list_named_actors(self, all_namespaces: bool) -> List[Any]:
+    def list_named_actors(self, all_namespaces: bool) -> list[Any]:
         request = protocol.ClientListNamedActorsRequest(all_namespaces=all_namespaces)
         return json.loads(self.data_client.ListNamedActors(request).actors_json)
 
@@ -536,12 +533,12 @@ class Worker:
         """One more reference of this client holds ``id``."""
         self._releases.retain(id)
 
-    def call_release(self, id: Union[bytes, Future]) -> None:
+    def call_release(self, id: bytes | Future) -> None:
         """One reference less. May be called from destructors."""
         if not self.closed:
             self._releases.release(id)
 
-    def _send_release(self, ids: List[bytes]) -> None:
+    def _send_release(self, ids: list[bytes]) -> None:
         self.data_client.ReleaseObject(protocol.ReleaseRequest(ids=ids))
 
     # -- functions and classes that were declared before the session
@@ -569,7 +566,7 @@ class Worker:
 
     # -- the cluster
 
-    def get_cluster_info(self, req_type: int, timeout: Optional[float] = None) -> Any:
+    def get_cluster_info(self, req_type: int, timeout: float | None = None) -> Any:
         """One piece of information on the cluster, by ``ClusterInfoType``."""
         request = protocol.ClusterInfoRequest(type=req_type)
         answer = self._call_stub("ClusterInfo", request, timeout=timeout)
@@ -580,29 +577,33 @@ class Worker:
             return answer.runtime_context
         return json.loads(answer.json)
 
-    def internal_kv_get(self, key: bytes, namespace: Optional[bytes]) -> Optional[bytes]:
+    def internal_kv_get(self, key: bytes, namespace: bytes | None) -> bytes | None:
         answer = self._call_stub("KVGet", protocol.KVGetRequest(key=key, namespace=namespace))
         return answer.value if answer.HasField("value") else None
 
-    def internal_kv_exists(self, key: bytes, namespace: Optional[bytes]) -> bool:
+    def internal_kv_exists(self, key: bytes, namespace: bytes | None) -> bool:
         request = protocol.KVExistsRequest(key=key, namespace=namespace)
         return self._call_stub("KVExists", request).exists
 
     def internal_kv_put(
-        self, key: bytes, value: bytes, overwrite: bool, namespace: Optional[bytes]
+        self,
+        key: bytes,
+        value: bytes,
+        overwrite: bool,
+        namespace: bytes | None,
     ) -> bool:
         request = protocol.KVPutRequest(
-            key=key, value=value, overwrite=overwrite, namespace=namespace
+            namespace=namespace, key=key, value=value, overwrite=overwrite
         )
-        return self._call_stub("KVPut", request, numbered=True).already_exists
+        answer = self._call_stub("KVPut", request, numbered=True)
+        return answer.already_exists
 
-    def internal_kv_del(self, key: bytes, del_by_prefix: bool, namespace: Optional[bytes]) -> int:
-        request = protocol.KVDelRequest(
-            key=key, del_by_prefix=del_by_prefix, namespace=namespace
-        )
-        return self._call_stub("KVDel", request, numbered=True).deleted_num
+    def internal_kv_del(self, key: bytes, del_by_prefix: bool, namespace: bytes | None) -> int:
+        request = protocol.KVDelRequest(namespace=namespace, key=key, del_by_prefix=del_by_prefix)
+        answer = self._call_stub("KVDel", request, numbered=True)
+        return answer.deleted_num
 
-    def internal_kv_list(self, prefix: bytes, namespace: Optional[bytes]) -> List[bytes]:
+    def internal_kv_list(self, prefix: bytes, namespace: bytes | None) -> list[bytes]:
         request = protocol.KVListRequest(prefix=prefix, namespace=namespace)
         return list(self._call_stub("KVList", request).keys)
 
@@ -617,8 +618,8 @@ def make_client_id() -> str:
 
 
 def prepare_init_request_args(
-    job_config: Optional[JobConfig], ray_init_kwargs: Optional[Dict[str, Any]] = None
-) -> Tuple[Optional[bytes], Dict[str, Any]]:
+    job_config: JobConfig | None, ray_init_kwargs: dict[str, Any] | None = None
+) -> tuple[bytes | None, dict[str, Any]]:
     """Makes what an InitRequest carries out of what ``ray.init`` was given.
 
     Local directories of the runtime env are uploaded to the cluster, and the job config is changed

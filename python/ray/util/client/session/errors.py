@@ -51,7 +51,10 @@ class ServerStartFailed(ConnectFailed, ConnectionAbortedError):
 
 
 class SessionLost(SessionError, ConnectionError):
-    """The session is over and can't come back; ``ray.shutdown()`` then ``ray.init()`` starts a new one."""
+    """The session is over and can't come back.
+
+    ``ray.shutdown()`` and then ``ray.init()`` begin a new one.
+    """
 
 
 class GracePeriodOver(SessionLost):

@@ -1,0 +1,118 @@
+"""What waits for answers of the data stream."""
+
+from concurrent.futures import Future
+
+import pytest
+import ray.cloudpickle as cloudpickle
+from ray.util.client import protocol
+from ray.util.client.replies import BlockingReply, ObjectReply, TicketReply, error_from
+from ray.util.client.session.errors import ProtocolError, SessionLost
+
+
+def piece(index, count, data=b"x", **more):
+    got = protocol.GetResponse(valid=True, chunk_id=index, total_chunks=count, data=data, **more)
+    return protocol.DataResponse(get=got)
+
+
+def object_reply(load=bytes):
+    request = protocol.DataRequest(get=protocol.GetRequest(ids=[b"1"]))
+    values = []
+    return ObjectReply(request, load, values.append), request, values
+
+
+def test_an_object_in_pieces():
+    reply, request, values = object_reply()
+    assert not reply.done(piece(0, 3, b"a"))
+    assert request.get.start_chunk_id == 1
+    assert not reply.done(piece(0, 3, b"a")), "a piece that came again is ignored"
+    assert not reply.done(piece(1, 3, b"b"))
+    assert reply.done(piece(2, 3, b"c"))
+    assert values == [b"abc"]
+
+
+def test_a_missing_piece_is_an_error():
+    reply, _, values = object_reply()
+    assert reply.done(piece(1, 3))
+    assert isinstance(values[0], ProtocolError)
+
+
+def test_another_incarnation_starts_at_the_first_piece():
+    reply, request, values = object_reply()
+    reply.done(piece(0, 2, b"old"))
+    reply.restart()
+    assert request.get.start_chunk_id == 0
+    assert not reply.done(piece(0, 2, b"n"))
+    assert reply.done(piece(1, 2, b"ew"))
+    assert values == [b"new"]
+
+
+def test_a_result_that_does_not_unpickle_is_the_callers_error():
+    def load(data):
+        raise ModuleNotFoundError("no such module here")
+
+    reply, _, values = object_reply(load)
+    assert reply.done(piece(0, 1))
+    assert isinstance(values[0], ModuleNotFoundError)
+
+
+def test_told_once_only():
+    reply, _, values = object_reply()
+    reply.done(piece(0, 1))
+    reply.failed(SessionLost("late"))
+    assert values == [b"x"]
+
+
+def test_a_servers_error():
+    reply, _, values = object_reply()
+    error = cloudpickle.dumps(KeyError("k"))
+    assert reply.done(protocol.DataResponse(get=protocol.GetResponse(valid=False, error=error)))
+    assert isinstance(values[0], KeyError)
+
+
+def test_an_error_that_does_not_unpickle_gives_the_reason():
+    assert isinstance(error_from(b"garbage"), Exception)
+    assert isinstance(error_from(cloudpickle.dumps("no exception")), ProtocolError)
+
+
+def ticket(**fields):
+    return protocol.DataResponse(task_ticket=protocol.ClientTaskTicket(**fields))
+
+
+def test_ticket_names_its_returns():
+    futures = [Future(), Future()]
+    assert TicketReply(futures).done(ticket(valid=True, return_ids=[b"a", b"b"]))
+    assert [f.result(0) for f in futures] == [b"a", b"b"]
+
+
+def test_ticket_with_another_number_of_returns():
+    futures = [Future(), Future()]
+    TicketReply(futures).done(ticket(valid=True, return_ids=[b"a"]))
+    for future in futures:
+        with pytest.raises(ValueError, match="Expected 2 returns but received 1"):
+            future.result(0)
+
+
+def test_ticket_with_an_error():
+    futures = [Future()]
+    TicketReply(futures).done(ticket(valid=False, error=cloudpickle.dumps(ImportError("gone"))))
+    with pytest.raises(ImportError, match="gone"):
+        futures[0].result(0)
+
+
+def test_waiting_ends_by_the_callers_time():
+    with pytest.raises(TimeoutError, match="no answer within 0"):
+        BlockingReply().wait(0)
+
+
+def test_waiting_ends_with_the_session():
+    reply = BlockingReply()
+    reply.failed(SessionLost("gone"))
+    with pytest.raises(SessionLost):
+        reply.wait()
+
+
+def test_a_timeout_that_the_server_raised_is_told_as_it_is():
+    reply = BlockingReply()
+    reply.failed(TimeoutError("the server's own"))
+    with pytest.raises(TimeoutError, match="the server's own"):
+        reply.wait(0)
