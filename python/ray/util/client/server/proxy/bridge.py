@@ -1,0 +1,163 @@
+"""Passes the messages of a data stream on, both ways, and keeps an eye on what passes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Callable, Optional, Set
+
+import grpc
+
+from ray.util.client import protocol
+from ray.util.client.limits import GRPC_UNRECOVERABLE_ERRORS
+from ray.util.client.server.proxy.host import Attachment
+from ray.util.client.server.proxy.starter import EXIT_SEEN_S
+from ray.util.client.session.errors import ProtocolError
+from ray.util.client.session.peek import (
+    CONNECTION_CLEANUP,
+    CONNECTION_INFO,
+    PUT,
+    RELEASE,
+    peek,
+)
+from ray.util.client.session.proxied import Refused
+from ray.util.client.session.registrations import Registrations
+
+# How long a server may take to end the stream of a client that has taken its leave.
+_FAREWELL_S = 10.0
+
+
+class Bridge:
+    """One client's data stream and one server's, joined. One message each way is under way.
+
+    Args:
+        context: the client's side.
+        upstream: the server's side.
+        attachment: tells when the stream is to end for another reason.
+        registrations: learns of what is registered.
+        clients: tells how many clients there are, for the answers that carry the number.
+
+    Attributes:
+        cleanup: why the session ends with this stream; None while it does not.
+    """
+
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext,
+        upstream: grpc.aio.StreamStreamCall,
+        attachment: Attachment,
+        registrations: Registrations,
+        clients: Callable[[], int],
+    ) -> None:
+        self._context = context
+        self._upstream = upstream
+        self._attachment = attachment
+        self._registrations = registrations
+        self._clients = clients
+        self._half_closed = False
+        self.cleanup: Optional[str] = None
+
+    async def run(self) -> None:
+        """Returns when the stream has ended well.
+
+        Raises:
+            Refused: it has ended, and the client is to be told this.
+            asyncio.CancelledError: the client is gone.
+        """
+        to_server = asyncio.ensure_future(self._to_server())
+        to_client = asyncio.ensure_future(self._to_client())
+        try:
+            await self._until_end(to_server, to_client)
+        except ProtocolError as e:
+            self.cleanup = f"its client sent what is no request: {e}"
+            raise Refused("INVALID_ARGUMENT", f"A message is not understood: {e}.") from e
+        finally:
+            to_server.cancel()
+            to_client.cancel()
+            self._upstream.cancel()
+
+    async def _until_end(self, to_server: asyncio.Future, to_client: asyncio.Future) -> None:
+        broken = self._attachment.broken
+        watched: Set[asyncio.Future] = {to_server, to_client, broken}
+        limit: Optional[float] = None
+        while to_client in watched:
+            done, watched = await asyncio.wait(
+                watched, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+            )
+            if broken in done:
+                self._raise_broken()
+                return
+            if not done:
+                return
+            for task in done:
+                task.result()
+            if self._half_closed and self.cleanup is not None:
+                limit = _FAREWELL_S
+        if not self._half_closed:
+            raise Refused("UNAVAILABLE", "The session's server has closed the data stream.")
+
+    def _raise_broken(self) -> None:
+        why = self._attachment.broken.result()
+        if why is not None:
+            raise why
+
+    async def _to_server(self) -> None:
+        while True:
+            data = await self._context.read()
+            if data is grpc.aio.EOF:
+                break
+            self._look_at_request(data)
+            try:
+                await self._upstream.write(data)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                # The other direction learns why.
+                return
+        self._half_closed = True
+        try:
+            await self._upstream.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return
+
+    async def _to_client(self) -> None:
+        while True:
+            try:
+                data = await self._upstream.read()
+            except grpc.aio.AioRpcError as e:
+                await self._server_broke_off(e)
+                return
+            if data is grpc.aio.EOF:
+                return
+            await self._context.write(self._look_at_answer(data))
+
+    async def _server_broke_off(self, error: grpc.aio.AioRpcError) -> None:
+        details = error.details() or ""
+        if error.code() in GRPC_UNRECOVERABLE_ERRORS:
+            self.cleanup = f"its server refused to go on: {details}"
+            raise Refused(error.code().name, details)
+        # If the process has died, its session knows better what to say, in a moment.
+        await asyncio.wait({self._attachment.broken}, timeout=EXIT_SEEN_S)
+        if self._attachment.broken.done():
+            self._raise_broken()
+        raise Refused(
+            "UNAVAILABLE",
+            f"The connection to the session's server broke: {error.code().name}: {details}",
+        )
+
+    def _look_at_request(self, data: bytes) -> None:
+        seen = peek(data)
+        if seen.kind == PUT:
+            self._registrations.saw_put(data, seen)
+        elif seen.kind == RELEASE:
+            self._registrations.saw_release(data, seen)
+        elif seen.kind == CONNECTION_CLEANUP:
+            self.cleanup = "its client has disconnected"
+
+    def _look_at_answer(self, data: bytes) -> bytes:
+        seen = peek(data)
+        if seen.kind == PUT:
+            self._registrations.saw_put_answer(data, seen)
+        elif seen.kind == CONNECTION_INFO:
+            # A specific server has one client; users mean the cluster's.
+            message = protocol.DataResponse.FromString(data)
+            message.connection_info.num_clients = self._clients()
+            return message.SerializeToString()
+        return data
