@@ -66,13 +66,12 @@ def _run_proxy(args: argparse.Namespace, redis_password: Optional[str]) -> None:
     # Here, since specific servers start faster without it.
     from ray.util.client.server.proxier import run_proxier
 
+    redis = {"redis_username": args.redis_username, "redis_password": redis_password}
+    agent_address = args.runtime_env_agent_address
     run_proxier(
-        args.host,
-        args.port,
-        args.address,
-        redis_username=args.redis_username,
-        redis_password=redis_password,
-        runtime_env_agent_address=args.runtime_env_agent_address,
+        *(args.host, args.port, args.address),
+        **redis,
+        runtime_env_agent_address=agent_address,
         node_id=args.node_id,
     )
 
