@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from ray.util.client import protocol, ray
+from ray.util.client import budgets, protocol, ray
 from ray.util.client.chunking import messages
 from ray.util.client.losses import outcome_unknown
 from ray.util.client.replies import (
@@ -27,7 +27,7 @@ from ray.util.client.replies import (
 )
 from ray.util.client.rpc_errors import grace_period_over, recoverable, session_lost
 from ray.util.client.session import wire
-from ray.util.client.session.client import ClientSession, Kind, State
+from ray.util.client.session.client import ClientSession, Kind, Reopened, State
 from ray.util.client.session.errors import SessionLost
 
 logger = logging.getLogger(__name__)
@@ -162,11 +162,18 @@ class DataClient:
     def ReleaseObject(self, request: Any) -> None:
         self._send(Kind.RELEASE, protocol.DataRequest(release=request), None)
 
-    def Schedule(self, task: Any, futures: Sequence[Any]) -> None:
-        """Submits a task. ``futures`` get the ids of its returns, or an exception."""
+    def Schedule(self, task: Any, futures: Sequence[Any], retries: int = 0) -> None:
+        """Submits a task.
+
+        Args:
+            task: the message.
+            futures: get the ids of its returns, or an exception.
+            retries: how often it may be submitted again when a server dies without confirming it;
+                -1 is without limit.
+        """
         named = task.type == protocol.ClientTask.NAMED_ACTOR
         kind = Kind.QUERY if named else Kind.TASK
-        self._send(kind, protocol.DataRequest(task=task), TicketReply(futures))
+        self._send(kind, protocol.DataRequest(task=task), TicketReply(futures), retries)
 
     def RegisterGetCallback(
         self, request: Any, load: Callable[[Any], Any], callback: Callable[[Any], None]
@@ -192,9 +199,9 @@ class DataClient:
             )
         return reply.wait()
 
-    def _send(self, kind: Kind, message: Any, reply: Any) -> None:
+    def _send(self, kind: Kind, message: Any, reply: Any, retries: int = 0) -> None:
         with self._lock:
-            request = self._session.add(kind, message, reply)
+            request = self._session.add(kind, message, reply, retries=retries)
             message.req_id = request.req_id
             self._requests_came.notify()
 
@@ -310,22 +317,26 @@ class DataClient:
                 self._session.heard()
             for request in reopened.restarted:
                 request.waiter.restart()
+            for request in reopened.retried:
+                budgets.spend(request.message.task, request.retries)
             feed.opened = True
             self._requests_came.notify_all()
             self._state_changed.notify_all()
         fail_all(reopened.lost, lambda request: outcome_unknown(request.message))
         if incarnation is not None and before is not None:
-            self._report(before, incarnation, len(reopened.lost))
+            self._report(before, incarnation, reopened)
 
-    def _report(self, before: int, now: int, lost: int) -> None:
+    def _report(self, before: int, now: int, reopened: Reopened) -> None:
         if before == now:
             logger.info("Reconnected to the session's server.")
             return
         logger.warning(
             "The session's server died; the session goes on with incarnation %d. Objects and "
-            "actors that the dead server owned are lost; %d calls were under way.",
+            "actors that the dead server owned are lost. Calls under way: %d are made again, the "
+            "outcome of %d is not known.",
             now,
-            lost,
+            len(reopened.retried),
+            len(reopened.lost),
         )
 
     def _close_feed(self, feed: _Feed) -> None:

@@ -18,7 +18,7 @@ from ray._private.inspect_util import (
     is_static_method,
 )
 from ray._private.utils import check_oversized_function
-from ray.util.client import protocol, ray
+from ray.util.client import budgets, protocol, ray
 from ray.util.client.options import validate_options
 from ray.util.client.refs import ClientActorRef, ClientObjectRef
 
@@ -141,6 +141,9 @@ class ClientRemoteFunc(_Registered):
     def _num_returns(self) -> Any:
         return (self._options or {}).get("num_returns")
 
+    def _retries(self, options: dict[str, Any] | None = None) -> int:
+        return budgets.of_task(options, self._options)
+
 
 class ClientActorClass(_Registered):
     """A class whose instances are actors.
@@ -196,6 +199,9 @@ class ClientActorClass(_Registered):
     @staticmethod
     def _num_returns() -> int:
         return 1
+
+    def _retries(self, options: dict[str, Any] | None = None) -> int:
+        return budgets.of_actor(options, self._options)
 
 
 class _Method(NamedTuple):
@@ -328,6 +334,10 @@ class ClientRemoteMethod(ClientStub):
     def _num_returns(self) -> Any:
         return self._method_num_returns
 
+    def _retries(self, options: dict[str, Any] | None = None) -> int:
+        # The actor died with the server that owned it: there is nobody to call again.
+        return 0
+
 
 class OptionWrapper:
     """A stub with options for its next calls."""
@@ -353,6 +363,9 @@ class OptionWrapper:
     def _num_returns(self) -> Any:
         chosen = (self._options or {}).get("num_returns")
         return self._remote_stub._num_returns() if chosen is None else chosen
+
+    def _retries(self) -> int:
+        return self._remote_stub._retries(self._options)
 
 
 class ActorOptionWrapper(OptionWrapper):

@@ -461,13 +461,15 @@ class Worker:
         task.data = self._dumps_from_client((args, kwargs))
         if num_returns is None or num_returns in ("dynamic", -1):
             num_returns = 1
-        return self._call_schedule_for_task(task, num_returns)
+        return self._call_schedule_for_task(task, num_returns, instance._retries())
 
-    def _call_schedule_for_task(self, task: Any, num_returns: int) -> list[Future]:
+    def _call_schedule_for_task(
+        self, task: Any, num_returns: int, retries: int = 0
+    ) -> list[Future]:
         task.client_id = self._client_id
         futures: list[Future] = [Future() for _ in range(num_returns)]
         size = task.ByteSize()
-        self.data_client.Schedule(task, futures)
+        self.data_client.Schedule(task, futures, retries)
         self.total_outbound_message_size_bytes += size
         if self.total_outbound_message_size_bytes > MESSAGE_SIZE_THRESHOLD and log_once(
             "client_communication_overhead_warning"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ray.util.client.session.errors import SessionClosed, SessionError
 from ray.util.client.session.machine import Machine, Table
@@ -81,7 +82,7 @@ class Kind(enum.Enum):
     ACKNOWLEDGE = enum.auto()
 
 
-FATES: Dict[Kind, Fate] = {
+FATES: dict[Kind, Fate] = {
     Kind.INIT: Fate.REPEAT,
     Kind.QUERY: Fate.REPEAT,
     Kind.PUT: Fate.REPEAT,
@@ -105,6 +106,8 @@ class Request:
         waiter: opaque to the core: who is to be told of the answer.
         sent: whether it was ever handed to a stream of the present incarnation. Until then it
             provably had no effect there.
+        retries: how often it may be sent to another incarnation after its outcome became unknown;
+            -1 is without limit. Counts down.
     """
 
     req_id: int
@@ -112,6 +115,15 @@ class Request:
     message: Any
     waiter: Any = None
     sent: bool = False
+    retries: int = 0
+
+    def use_retry(self) -> bool:
+        """Takes one retry. Returns False if there is none."""
+        if self.retries == 0:
+            return False
+        if self.retries > 0:
+            self.retries -= 1
+        return True
 
 
 class Reopened(NamedTuple):
@@ -119,11 +131,13 @@ class Reopened(NamedTuple):
 
     Attributes:
         lost: their outcome can't be known; the waiters are to be told.
+        retried: neither can theirs, but they have used a retry and will be sent again.
         restarted: they start over, where they may have been half-way through.
     """
 
-    lost: List[Request]
-    restarted: List[Request]
+    lost: list[Request]
+    retried: list[Request]
+    restarted: list[Request]
 
 
 class ClientSession:
@@ -140,16 +154,16 @@ class ClientSession:
         self._grace_period = grace_period
         self._last_id = 0
         # Requests whose answers the server keeps until they are acknowledged, in sending order …
-        self._ordered: Dict[int, Request] = {}
+        self._ordered: dict[int, Request] = {}
         # … and asynchronous gets, which are answered whenever their objects are ready.
-        self._streamed: Dict[int, Request] = {}
-        self._outbox: Deque[Request] = deque()
+        self._streamed: dict[int, Request] = {}
+        self._outbox: deque[Request] = deque()
         self._answers = 0
-        self._suspended_at: Optional[float] = None
+        self._suspended_at: float | None = None
         self.capabilities: frozenset = frozenset()
-        self.incarnation: Optional[int] = None
+        self.incarnation: int | None = None
         self.recoveries = 0
-        self.cause: Optional[Exception] = None
+        self.cause: Exception | None = None
 
     @property
     def state(self) -> State:
@@ -166,7 +180,9 @@ class ClientSession:
 
     # -- requests
 
-    def add(self, kind: Kind, message: Any, waiter: Any = None) -> Request:
+    def add(
+        self, kind: Kind, message: Any, waiter: Any = None, *, retries: int = 0
+    ) -> Request:
         """Takes a request on, to be sent in its turn; gives it an id where it wants an answer.
 
         Raises:
@@ -175,13 +191,14 @@ class ClientSession:
         if self.ended:
             raise self.ending()
         tracked = kind not in (Kind.ACKNOWLEDGE, Kind.CLEANUP)
-        request = Request(self._mint() if tracked else UNTRACKED, kind, message, waiter)
+        req_id = self._mint() if tracked else UNTRACKED
+        request = Request(req_id, kind, message, waiter, retries=retries)
         if tracked:
             (self._streamed if kind is Kind.GET else self._ordered)[request.req_id] = request
         self._outbox.append(request)
         return request
 
-    def take(self) -> Optional[Request]:
+    def take(self) -> Request | None:
         """The next request to send, from now on counted as sent; None if there is none."""
         if not self._outbox:
             return None
@@ -189,11 +206,11 @@ class ClientSession:
         request.sent = True
         return request
 
-    def waiting(self, req_id: int) -> Optional[Request]:
+    def waiting(self, req_id: int) -> Request | None:
         """The request that ``req_id`` answers; None if nobody waits for it (any more)."""
         return self._ordered.get(req_id) or self._streamed.get(req_id)
 
-    def answered(self, req_id: int) -> Optional[int]:
+    def answered(self, req_id: int) -> int | None:
         """Strikes a request off.
 
         Returns:
@@ -216,7 +233,7 @@ class ClientSession:
 
     # -- the connection
 
-    def opened(self, incarnation: Optional[int]) -> Reopened:
+    def opened(self, incarnation: int | None) -> Reopened:
         """A data stream is attached. The grace period ends when the peer is :meth:`heard`.
 
         Args:
@@ -234,10 +251,10 @@ class ClientSession:
         if incarnation is not None:
             self.incarnation = incarnation
         if not again:
-            return Reopened([], [])
-        lost = self._forget_effects() if changed else []
+            return Reopened([], [], [])
+        lost, retried = self._forget_effects() if changed else ([], [])
         self._line_up_again()
-        return Reopened(lost, list(self._streamed.values()) if changed else [])
+        return Reopened(lost, retried, list(self._streamed.values()) if changed else [])
 
     def heard(self) -> bool:
         """The peer has answered. Returns True if that ends an interruption."""
@@ -247,7 +264,7 @@ class ClientSession:
         self.recoveries += 1
         return True
 
-    def negotiated(self, capabilities: Iterable[str], incarnation: Optional[int]) -> None:
+    def negotiated(self, capabilities: Iterable[str], incarnation: int | None) -> None:
         """The init answer says what the peer can do and, from a fork, its incarnation."""
         self.capabilities = frozenset(capabilities)
         if incarnation:
@@ -265,14 +282,14 @@ class ClientSession:
             return self._grace_period
         return self._suspended_at + self._grace_period - now
 
-    def give_up(self, cause: Exception) -> List[Request]:
+    def give_up(self, cause: Exception) -> list[Request]:
         """The session is lost for good. Returns the requests whose waiters are to be told."""
         self._machine.feed(Input.GIVEN_UP)
         self.cause = cause
         self._outbox.clear()
         return self._abandon()
 
-    def shut_down(self) -> List[Request]:
+    def shut_down(self) -> list[Request]:
         """The user ends the session. Returns the requests whose waiters are to be told.
 
         What stands in line is still sent: a detached actor that was just asked for is made.
@@ -298,18 +315,22 @@ class ClientSession:
             if self._last_id not in self._ordered and self._last_id not in self._streamed:
                 return self._last_id
 
-    def _forget_effects(self) -> List[Request]:
-        failed = []
+    def _forget_effects(self) -> tuple[list[Request], list[Request]]:
+        lost, retried = [], []
         for pending in (self._ordered, self._streamed):
             for request in list(pending.values()):
                 fate = FATES[request.kind]
-                if not request.sent or fate is Fate.REPEAT:
+                again = fate is Fate.REPEAT or not request.sent
+                if fate is Fate.FAIL and not again and request.use_retry():
+                    retried.append(request)
+                    again = True
+                if again:
                     request.sent = False
                     continue
                 del pending[request.req_id]
                 if fate is Fate.FAIL:
-                    failed.append(request)
-        return failed
+                    lost.append(request)
+        return lost, retried
 
     def _line_up_again(self) -> None:
         # Untracked requests go: an acknowledgement means nothing to a new stream's first reader,
@@ -323,7 +344,7 @@ class ClientSession:
         # Ids wrap round: those above the last one minted are from before the wrap.
         return req_id - INT32_MAX if req_id > self._last_id else req_id
 
-    def _abandon(self) -> List[Request]:
+    def _abandon(self) -> list[Request]:
         waiting = [*self._ordered.values(), *self._streamed.values()]
         self._ordered.clear()
         self._streamed.clear()
