@@ -105,7 +105,8 @@ demo: venv
 # Any virtual environment with a Ray will do, so one that is there is left as it is.
 dev: build/env.stamp
 	@test -x $(VENV)/bin/python || $(MAKE) --no-print-directory venv
-	$(BUILD_ENV)/bin/python ci/dev.py link $(VENV)
+	$(BUILD_ENV)/bin/python ci/dev.py link $(VENV) > /dev/null
+	@echo '$(VENV) runs this tree now; run make dev again for new files, make undev to undo it.'
 
 undev: build/env.stamp
 	$(BUILD_ENV)/bin/python ci/dev.py unlink $(VENV)
