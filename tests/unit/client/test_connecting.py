@@ -7,6 +7,7 @@ from concurrent import futures
 
 import grpc
 import pytest
+
 from ray.util.client import connecting, protocol
 from ray.util.client.connecting import Finding, look, timeouts, wait_for_server
 from ray.util.client.session.errors import NothingListening, TlsMismatch, TokenRefused, WrongPort

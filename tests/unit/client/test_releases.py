@@ -4,6 +4,7 @@ import queue
 from concurrent.futures import Future
 
 import pytest
+
 from ray.util.client.releases import Releases
 
 

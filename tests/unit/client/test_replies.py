@@ -3,6 +3,7 @@
 from concurrent.futures import Future
 
 import pytest
+
 import ray.cloudpickle as cloudpickle
 from ray.util.client import protocol
 from ray.util.client.replies import BlockingReply, ObjectReply, TicketReply, error_from

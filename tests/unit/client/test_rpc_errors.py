@@ -4,6 +4,7 @@ import base64
 
 import grpc
 import pytest
+
 import ray.cloudpickle as cloudpickle
 from ray.util.client.rpc_errors import (
     decode_exception,

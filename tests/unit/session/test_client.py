@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from ray.util.client.session.client import (
     ACKNOWLEDGE_BATCH_SIZE,
     FATES,
@@ -141,6 +142,37 @@ def test_a_task_sent_before_a_mere_reconnect_is_lost_when_the_server_dies_before
     session.opened(1)
     session.stream_broke(now=1.0)
     assert session.opened(2).lost == [task]
+
+
+def test_a_retry_is_used_up_by_each_incarnation_that_dies_with_the_task():
+    session = connected()
+    task = session.add(Kind.TASK, "", retries=2)
+    for incarnation, left in ((2, 1), (3, 0)):
+        drain(session)
+        session.stream_broke(now=0.0)
+        reopened = session.opened(incarnation)
+        assert (reopened.retried, reopened.lost) == ([task], [])
+        assert task.retries == left
+    drain(session)
+    session.stream_broke(now=0.0)
+    assert session.opened(4).lost == [task]
+
+
+def test_a_task_that_was_not_sent_uses_up_no_retry():
+    session = connected()
+    task = session.add(Kind.TASK, "", retries=1)
+    session.stream_broke(now=0.0)
+    assert session.opened(2) == ([], [], [])
+    assert task.retries == 1
+
+
+def test_retries_without_limit():
+    session = connected()
+    task = session.add(Kind.TASK, "", retries=-1)
+    for incarnation in range(2, 12):
+        drain(session)
+        session.stream_broke(now=0.0)
+        assert session.opened(incarnation).retried == [task]
 
 
 @pytest.mark.parametrize("kind", [k for k, fate in FATES.items() if fate is Fate.REPEAT])

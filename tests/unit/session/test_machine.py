@@ -3,6 +3,7 @@
 import enum
 
 import pytest
+
 from ray.util.client.session.errors import IllegalTransition
 from ray.util.client.session.machine import Machine
 
