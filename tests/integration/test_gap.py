@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import MakeSession
 from tests.support.session import Session
 
 SLOW = """
@@ -21,7 +22,8 @@ SLOW = """
 @pytest.fixture
 def waiting(session: Session) -> Session:
     """A session that holds ``pending``, a ref to a task that never ends, and knows ``add_one``."""
-    session.client.run(SLOW + "pending = never.remote()")
+    session.client.run(SLOW)
+    session.client.run("pending = never.remote()")
     assert session.client.run("ray.get(add_one.remote(1))") == 2
     return session
 
@@ -77,10 +79,12 @@ def test_ctrl_c_ends_a_call_of_a_healthy_session(waiting: Session, code: str) ->
     assert waiting.client.run("ray.get(add_one.remote(1))") == 2
 
 
-def test_shutdown_ends_in_the_gap(waiting: Session) -> None:
-    with waiting.gap():
-        waiting.client.run("ray.shutdown()")
-        assert waiting.client.run("ray.is_initialized()") is False
+def test_shutdown_ends_in_the_gap(make_session: MakeSession) -> None:
+    # The goodbye does not get through, so the new server lives for the length of the grace period.
+    session = make_session(environment={"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "2"})
+    with session.gap():
+        session.client.run("ray.shutdown()")
+        assert session.client.run("ray.is_initialized()") is False
 
 
 def test_shutdown_ends_a_get_of_another_thread(waiting: Session) -> None:
@@ -93,9 +97,7 @@ def test_shutdown_ends_a_get_of_another_thread(waiting: Session) -> None:
 def test_threads_that_call_in_the_gap_all_go_on_with_one_new_server(waiting: Session) -> None:
     before = waiting.cluster.servers()
     with waiting.gap():
-        code = "ray.get(add_one.remote(number))"
-        steps = [waiting.client.start(code, thread=True, number=n) for n in range(1)]
-        code = "ray.get(ray.put('x'))"
-        steps += [waiting.client.start(code, thread=True) for _ in range(7)]
-    assert [step.value() for step in steps] == [1] + ["x"] * 7
+        codes = [f"ray.get(add_one.remote({number}))" for number in range(8)]
+        steps = [waiting.client.start(code, thread=True) for code in codes]
+    assert [step.value() for step in steps] == list(range(1, 9))
     assert len(waiting.cluster.servers()) == len(before)

@@ -41,7 +41,8 @@ def test_new_functions_and_objects_work_after_the_death(session: Session) -> Non
 
 
 def test_actor_classes_from_before_and_after_the_death_make_actors(session: Session) -> None:
-    session.client.run(COUNTER + "counter = Counter.remote()")
+    session.client.run(COUNTER)
+    session.client.run("counter = Counter.remote()")
     assert session.client.run("ray.get(counter.add.remote())") == 1
     session.lose_server()
     session.client.run("fresh = Counter.remote()")
@@ -134,7 +135,8 @@ def test_cluster_information_is_served_after_the_death(session: Session) -> None
 
 
 def test_asyncio_awaits_work_after_the_death(session: Session) -> None:
-    session.client.run(ADD_ONE + "import asyncio\nasync def ask(x): return await add_one.remote(x)")
+    session.client.run(ADD_ONE)
+    session.client.run("import asyncio\nasync def ask(x): return await add_one.remote(x)")
     assert session.client.run("asyncio.run(ask(1))") == 2
     session.lose_server()
     assert session.client.run("asyncio.run(ask(2))") == 3

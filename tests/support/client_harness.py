@@ -14,6 +14,7 @@ import builtins
 import json
 import linecache
 import os
+import queue
 import sys
 import threading
 
@@ -27,18 +28,25 @@ def _send(message):
             data = data[os.write(int(sys.argv[2]), data) :]
 
 
-def _lines(descriptor):
-    """Yields lines; a Ctrl-C between two commands is not lost on anyone, so it is dropped."""
-    pending = b""
+def _receive(descriptor, main):
+    """Starts what is to run in a thread, and queues the rest for the main thread."""
+    with os.fdopen(descriptor) as lines:
+        for line in lines:
+            command = json.loads(line)
+            if command["thread"]:
+                threading.Thread(target=_carry_out, args=(command,), daemon=True).start()
+            else:
+                main.put(command)
+    main.put(None)
+
+
+def _next(commands):
+    """Waits for a command. A Ctrl-C that comes too late for a command is dropped."""
     while True:
         try:
-            data = os.read(descriptor, 1 << 16)
+            return commands.get()
         except KeyboardInterrupt:
             continue
-        if not data:
-            return
-        *complete, pending = (pending + data).split(b"\n")
-        yield from complete
 
 
 def _evaluate(number, code, values):
@@ -75,12 +83,10 @@ def _carry_out(command):
 
 def _main():
     builtins.mark = lambda name: _send({"mark": name})
-    for line in _lines(int(sys.argv[1])):
-        command = json.loads(line)
-        if command["thread"]:
-            threading.Thread(target=_carry_out, args=(command,), daemon=True).start()
-        else:
-            _carry_out(command)
+    commands = queue.Queue()
+    threading.Thread(target=_receive, args=(int(sys.argv[1]), commands), daemon=True).start()
+    while command := _next(commands):
+        _carry_out(command)
 
 
 _main()
