@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Optional
 
@@ -32,7 +33,10 @@ class Gcs:
     METHODS = frozenset({"KVGet", "KVPut", "KVDel", "KVList", "KVExists", "PinRuntimeEnvURI"})
 
     def __init__(self, address: str) -> None:
-        self._client = GcsClient(address=address)
+        self._address = address
+        # Connecting waits for the cluster, so it is left to the threads.
+        self._connecting = threading.Lock()
+        self._connected: Optional[GcsClient] = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ray_client_gcs")
         self._answers: Dict[str, Callable[[Any], Any]] = {
             "KVGet": self._get,
@@ -61,15 +65,22 @@ class Gcs:
 
     async def pin(self, uri: str, seconds: int) -> None:
         """Keeps a package for at least so long. Raises what the GCS client raises."""
-        await self._in_thread(self._client.pin_runtime_env_uri, uri, seconds)
+        await self._in_thread(lambda: self._client.pin_runtime_env_uri(uri, seconds))
 
     async def put(self, key: bytes, value: bytes, namespace: bytes) -> None:
         """Writes a value. Raises what the GCS client raises."""
-        await self._in_thread(self._client.internal_kv_put, key, value, True, namespace)
+        await self._in_thread(lambda: self._client.internal_kv_put(key, value, True, namespace))
 
     def close(self) -> None:
         """Lets go of the threads. Calls under way are not waited for."""
         self._threads.shutdown(wait=False)
+
+    @property
+    def _client(self) -> GcsClient:
+        with self._connecting:
+            if self._connected is None:
+                self._connected = GcsClient(address=self._address)
+            return self._connected
 
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

@@ -30,14 +30,15 @@ class BadJobConfig(Exception):
 
 @dataclass(frozen=True)
 class RuntimeEnvSpec:
-    """A job's runtime environment as the runtime env agent wants it; JSON texts.
+    """A job's runtime environment as the runtime env agent wants it.
 
     Attributes:
-        serialized: ``{}`` where the job has none.
+        serialized: JSON; ``{}`` where the job has none.
+        config: Ray's RuntimeEnvConfig message; None for the defaults.
     """
 
     serialized: str = "{}"
-    config: str = ""
+    config: Any = None
 
     @property
     def empty(self) -> bool:

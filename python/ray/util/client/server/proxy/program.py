@@ -5,27 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional
-
-import grpc
+from typing import List, Optional
 
 from ray._common.network_utils import build_address, get_localhost_ip, is_localhost
 from ray._common.tls_utils import add_port_to_grpc_server
 from ray._private.grpc_utils import create_grpc_server_with_interceptors
 from ray._private.services import canonicalize_bootstrap_address_or_die
-from ray.util.client import protocol
 from ray.util.client.limits import GRPC_OPTIONS
 from ray.util.client.server.proxy import health
-from ray.util.client.server.proxy.datapath import Datapath
 from ray.util.client.server.proxy.gcs import Gcs
 from ray.util.client.server.proxy.host import Hosts
 from ray.util.client.server.proxy.launcher import Launcher
-from ray.util.client.server.proxy.logstream import Logstream
+from ray.util.client.server.proxy.methods import Methods
 from ray.util.client.server.proxy.packages import Packages
 from ray.util.client.server.proxy.ports import Ports
 from ray.util.client.server.proxy.runtime_env import RuntimeEnvAgent
 from ray.util.client.server.proxy.starter import Starter
-from ray.util.client.server.proxy.unary import Driver
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +70,7 @@ class Proxier:
         starter = Starter(local, launcher, self._agent, Ports(local))
         self._hosts = Hosts(starter, Packages(self._gcs))
         self._server = create_grpc_server_with_interceptors(options=_OPTIONS, asynchronous=True)
-        self._server.add_generic_rpc_handlers((_Methods(_handlers(self._hosts, self._gcs)),))
+        self._server.add_generic_rpc_handlers((Methods(self._hosts, self._gcs),))
         self._health: Optional[asyncio.Task] = None
 
     async def start(self) -> None:
@@ -116,31 +111,3 @@ class Proxier:
             # Programs on the head node itself look for the server on loopback.
             addresses.append(build_address(get_localhost_ip(), port))
         return addresses
-
-
-class _Methods(grpc.GenericRpcHandler):
-    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
-        self._handlers = handlers
-
-    def service(self, details: grpc.HandlerCallDetails) -> Optional[grpc.RpcMethodHandler]:
-        return self._handlers.get(details.method)
-
-
-def _handlers(hosts: Hosts, gcs: Gcs) -> Dict[str, grpc.RpcMethodHandler]:
-    # Without serialisers the handlers take and give bytes.
-    driver = Driver(hosts, gcs)
-    found: Dict[str, grpc.RpcMethodHandler] = {
-        method.path: grpc.unary_unary_rpc_method_handler(driver.unary(name))
-        for name, method in protocol.DRIVER.items()
-        if method.kind == "unary_unary"
-    }
-    found[protocol.DRIVER["GetObject"].path] = grpc.unary_stream_rpc_method_handler(
-        driver.get_object
-    )
-    found[protocol.DATA_STREAMER["Datapath"].path] = grpc.stream_stream_rpc_method_handler(
-        Datapath(hosts).handle
-    )
-    found[protocol.LOG_STREAMER["Logstream"].path] = grpc.stream_stream_rpc_method_handler(
-        Logstream(hosts).handle
-    )
-    return found

@@ -1,0 +1,310 @@
+"""A proxier without Ray: its real gRPC side and sessions, over servers in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import Any, AsyncIterator, Dict, List, Optional, Tuple
+
+import grpc
+
+from ray.util.client import protocol
+from ray.util.client.server.proxy.host import Hosts
+from ray.util.client.server.proxy.launcher import NotReady
+from ray.util.client.server.proxy.methods import Methods
+from ray.util.client.server.proxy.ports import Ports
+from ray.util.client.server.proxy.starter import Starter
+from ray.util.client.session import wire
+
+HOST = "127.0.0.1"
+LIMIT_S = 30.0
+
+
+def init_request(grace: int = 30, req_id: int = 1) -> Any:
+    request = protocol.DataRequest(req_id=req_id)
+    request.init.reconnect_grace_period = grace
+    request.init.capabilities.extend(wire.CAPABILITIES)
+    return request
+
+
+def put_request(req_id: int, data: bytes, ref: bytes = b"") -> Any:
+    request = protocol.DataRequest(req_id=req_id)
+    request.put.data = data
+    request.put.client_ref_id = ref
+    request.put.total_chunks = 1
+    return request
+
+
+def cleanup_request() -> Any:
+    request = protocol.DataRequest()
+    request.connection_cleanup.SetInParent()
+    return request
+
+
+class FakeServer:
+    """A specific server as seen from outside: a process and what it answers.
+
+    Attributes:
+        seen: the requests of all its data streams, in their order.
+        metadata: of each call, in their order.
+        ended: how the proxier ended it: True gently, False at once; None if it did not.
+    """
+
+    log_name = "ray_client_server_1.err"
+
+    def __init__(self, script: Script, port: int) -> None:
+        self.script = script
+        self.port = port
+        self.pid = 1000 + port
+        self.seen: List[Any] = []
+        self.metadata: List[Dict[str, Any]] = []
+        self.ended: Optional[bool] = None
+        self._gone = asyncio.Event()
+        self._grpc = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        for methods in (protocol.DRIVER, protocol.DATA_STREAMER, protocol.LOG_STREAMER):
+            self._grpc.add_generic_rpc_handlers((protocol.handler(methods, self),))
+
+    async def serve(self) -> None:
+        self._grpc.add_insecure_port(f"{HOST}:{self.port}")
+        await self._grpc.start()
+
+    # -- what the proxier does with a process
+
+    @property
+    def alive(self) -> bool:
+        return not self._gone.is_set()
+
+    async def wait(self, timeout: Optional[float] = None) -> bool:
+        try:
+            await asyncio.wait_for(self._gone.wait(), timeout)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    async def end(self, gently: bool) -> None:
+        if self.alive:
+            self.ended = gently
+            await self.die()
+
+    def obituary(self) -> str:
+        return "it was killed by signal 9 (SIGKILL). The end of its log:\nlast words"
+
+    async def die(self) -> None:
+        """As a killed process: its connections break, then its exit is seen."""
+        await self._grpc.stop(None)
+        self._gone.set()
+
+    # -- what a specific server answers
+
+    async def Datapath(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        self._note(context)
+        async for request in requests:
+            self.seen.append(request)
+            if request.WhichOneof("type") == "init" and self.script.dies_on_init:
+                self.script.dies_on_init -= 1
+                asyncio.ensure_future(self.die())
+                await asyncio.Event().wait()
+            if request.WhichOneof("type") == "terminate":
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no more of this")
+            yield self._answer(request)
+
+    def _answer(self, request: Any) -> Any:
+        answer = protocol.DataResponse(req_id=request.req_id)
+        kind = request.WhichOneof("type")
+        if kind == "init":
+            answer.init.ok = not self.script.refuses_init
+            answer.init.msg = "the init was refused" if self.script.refuses_init else ""
+            answer.init.capabilities.extend(self.script.capabilities)
+            answer.init.namespace = request.init.namespace or "first namespace"
+        elif kind == "put":
+            answer.put.id = request.put.register_as or b"id of " + request.put.data
+            answer.put.valid = True
+        elif kind == "connection_info":
+            answer.connection_info.num_clients = 1
+            answer.connection_info.ray_version = "2.60.0"
+        elif kind == "connection_cleanup":
+            answer.connection_cleanup.SetInParent()
+        return answer
+
+    async def Logstream(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        self._note(context)
+        async for request in requests:
+            yield protocol.LogData(msg=f"level {request.loglevel}")
+
+    async def GetObject(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self._note(context)
+        for chunk_id in range(3):
+            yield protocol.GetResponse(valid=True, chunk_id=chunk_id, total_chunks=3)
+        if self.script.hangs.is_set():
+            await asyncio.Event().wait()
+
+    async def WaitObject(self, request: Any, context: Any) -> Any:
+        self._note(context)
+        if self.script.hangs.is_set():
+            self.script.hanging.set()
+            await asyncio.Event().wait()
+        return protocol.WaitResponse(valid=True)
+
+    async def KVGet(self, request: Any, context: Any) -> Any:
+        return protocol.KVGetResponse(value=b"from the server")
+
+    async def Terminate(self, request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "what should end?")
+
+    def _note(self, context: Any) -> None:
+        self.metadata.append(dict(context.invocation_metadata()))
+
+
+class Script:
+    """What servers of one test do. Stands in for the launcher.
+
+    Attributes:
+        servers: all that were launched, in their order.
+        gate: launches wait until it is open; it is at first.
+        stillborn: so many of the next processes die before they listen.
+        dies_on_init: so many of the next inits kill their server.
+    """
+
+    def __init__(self) -> None:
+        self.servers: List[FakeServer] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.launching = asyncio.Event()
+        self.hangs = asyncio.Event()
+        self.hanging = asyncio.Event()
+        self.stillborn = 0
+        self.dies_on_init = 0
+        self.refuses_init = False
+        self.capabilities: Tuple[str, ...] = wire.CAPABILITIES
+
+    async def launch(self, port: int, runtime_env_context: Optional[str]) -> FakeServer:
+        server = FakeServer(self, port)
+        self.servers.append(server)
+        self.launching.set()
+        await self.gate.wait()
+        return server
+
+    async def wait_ready(self, process: FakeServer, port: int) -> None:
+        if self.stillborn:
+            self.stillborn -= 1
+            await process.die()
+            raise NotReady(process.obituary())
+        await process.serve()
+
+
+class FakeGcs:
+    async def call(self, name: str, request: bytes) -> bytes:
+        return protocol.KVGetResponse(value=b"from the store").SerializeToString()
+
+
+class FakePackages:
+    async def keep(self, uris: Any) -> None:
+        return
+
+
+class RecordingPorts(Ports):
+    """Ports that the system hands out, with a count of those that are out."""
+
+    def __init__(self, free: List[int]) -> None:
+        super().__init__(HOST, free)
+        self.out = 0
+
+    def take(self) -> int:
+        self.out += 1
+        return super().take()
+
+    def give_back(self, port: int) -> None:
+        self.out -= 1
+        super().give_back(port)
+
+
+class Client:
+    """One client's connection to the proxier under test."""
+
+    def __init__(self, channel: grpc.aio.Channel, client_id: str, secret: Optional[str]) -> None:
+        self.metadata: Tuple[Tuple[str, str], ...] = (("client_id", client_id),)
+        if secret is not None:
+            self.metadata += ((wire.SECRET_KEY, secret),)
+        self.driver = protocol.Stub(channel, protocol.DRIVER)
+        self._data = protocol.Stub(channel, protocol.DATA_STREAMER)
+        self._logs = protocol.Stub(channel, protocol.LOG_STREAMER)
+
+    def stream(self, reconnecting: bool = False, *more: Tuple[str, str]) -> Any:
+        said = (("reconnecting", str(reconnecting)),)
+        return self._data.Datapath(metadata=self.metadata + said + more)
+
+    def logs(self) -> Any:
+        return self._logs.Logstream(metadata=self.metadata)
+
+    def wait(self) -> Any:
+        """A call beside the data stream, as good as any."""
+        return self.driver.WaitObject(protocol.WaitRequest(), metadata=self.metadata)
+
+    async def begin(self, grace: int = 30) -> Any:
+        """Begins a session; returns its data stream, with the init answered."""
+        stream = self.stream()
+        await stream.write(init_request(grace))
+        answer = await within(stream.read())
+        assert answer.init.ok, answer.init.msg
+        return stream
+
+
+class World:
+    """The proxier under test and what is around it."""
+
+    def __init__(self, script: Script, hosts: Hosts, ports: RecordingPorts, port: int) -> None:
+        self.script, self.hosts, self.ports = script, hosts, ports
+        self.address = f"{HOST}:{port}"
+        self.channel = grpc.aio.insecure_channel(self.address)
+
+    def client(self, client_id: str = "c1", secret: Optional[str] = None) -> Client:
+        return Client(self.channel, client_id, secret)
+
+    async def until(self, condition: Any) -> None:
+        """Waits for what nobody announces; fails the test if it never comes."""
+
+        async def poll() -> None:
+            while not condition():
+                await asyncio.sleep(0.005)
+
+        await within(poll())
+
+
+async def within(work: Any) -> Any:
+    """Awaits ``work``, but not for ever."""
+    return await asyncio.wait_for(work, LIMIT_S)
+
+
+async def broken(stream: Any) -> grpc.aio.AioRpcError:
+    """Reads on until the stream breaks, and returns how."""
+    try:
+        while await within(stream.read()) is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as e:
+        return e
+    raise AssertionError("the stream ended without an error")
+
+
+@asynccontextmanager
+async def a_world(free_ports: List[int]) -> AsyncIterator[World]:
+    script = Script()
+    ports = RecordingPorts(free_ports)
+    starter = Starter(HOST, script, FakeAgent(), ports)  # type: ignore[arg-type]
+    hosts = Hosts(starter, FakePackages())  # type: ignore[arg-type]
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Methods(hosts, FakeGcs()),))  # type: ignore[arg-type]
+    port = server.add_insecure_port(f"{HOST}:0")
+    await server.start()
+    world = World(script, hosts, ports, port)
+    try:
+        yield world
+    finally:
+        script.gate.set()
+        await world.channel.close()
+        await within(hosts.shutdown())
+        await server.stop(None)
+
+
+class FakeAgent:
+    async def set_up(self, spec: Any, owner: str) -> str:
+        return "{}"
