@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from ray.util.client import cache
-
 from ray.util.client.cache import _python
 
 PROGRAM = """

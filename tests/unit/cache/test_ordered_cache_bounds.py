@@ -12,7 +12,7 @@ class Message:
     def __init__(self, size):
         self._size = size
 
-    def ByteSize(self):  # noqa: N802
+    def ByteSize(self):
         return self._size
 
 

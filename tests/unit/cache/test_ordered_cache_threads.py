@@ -30,7 +30,7 @@ def run_threads(target, count=THREADS):
         try:
             start.wait(WITHIN)
             target(number)
-        except BaseException as error:  # noqa: BLE001 - handed to the test
+        except BaseException as error:  # handed to the test
             errors.append(error)
 
     threads = [threading.Thread(target=main, args=(n,), daemon=True) for n in range(count)]

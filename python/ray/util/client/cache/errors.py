@@ -97,7 +97,7 @@ class SupersededError(CacheError):
 
 
 class EvictedError(CacheError):
-    """The request was answered once, but the response is gone and can't be repeated."""
+    """The request is no newer than one whose response was dropped, so it may have run."""
 
     def __init__(self, req_id: int) -> None:
         super().__init__(req_id)
@@ -105,8 +105,8 @@ class EvictedError(CacheError):
 
     def __str__(self) -> str:
         return (
-            f"Request {self.req_id} was answered, but the response was dropped unacknowledged to "
-            "keep the cache within its bounds, and running it twice would be wrong. Acknowledge "
+            f"The response to request {self.req_id} was dropped unacknowledged to keep the cache "
+            "within its bounds; as the request may have run, it must not run again. Acknowledge "
             "responses sooner, or raise the cache's max_entries or max_bytes."
         )
 
