@@ -81,7 +81,6 @@ cdef class OrderedResponseCache:
     # What belongs to the slots, in a list so that the garbage collector sees it. A free slot's
     # value is None, a pending one's its Wait or None.
     cdef list _values
-    cdef Py_ssize_t _room  # how many entries fit before something has to be done
     cdef Py_ssize_t _max_entries
     cdef int64_t _max_bytes
     cdef int64_t _bytes
@@ -112,7 +111,7 @@ cdef class OrderedResponseCache:
         cdef int64_t serial
         cdef Py_ssize_t place
         cdef Slot* slot
-        cdef object wait = None
+        cdef object gone, wait = None
         if not is_tracked(req_id):
             return pass_over(req_id)
         while True:
@@ -123,11 +122,16 @@ cdef class OrderedResponseCache:
             if place < 0:
                 if serial <= self._evicted:
                     raise EvictedError(req_id)
-                if self._ring.count < self._room:
-                    self._insert(serial)
-                    return None
-                self._make_room(req_id)
-                continue
+                if self._ring.count == self._max_entries:
+                    place = self._oldest_ended()
+                    if place < 0:
+                        raise CacheFullError(req_id, self._max_entries)
+                    gone = self._evict(place)  # dies at the end, when all is in place
+                elif self._ring.count > self._ring.mask:
+                    self._resize(2 * (self._ring.mask + 1))
+                    continue
+                self._insert(serial)
+                return None
             place = index_of(&self._ring, place)
             slot = &self._ring.slots[place]
             if slot.state == EVICTED:
@@ -148,7 +152,7 @@ cdef class OrderedResponseCache:
         cdef int64_t serial, charge
         cdef Py_ssize_t place
         cdef Slot* slot
-        cdef object old
+        cdef object gone, old
         cdef bint awaited
         if not is_tracked(req_id):
             pass_over(req_id)
@@ -165,7 +169,7 @@ cdef class OrderedResponseCache:
             slot = &self._ring.slots[place]
             if charge > self._max_bytes or self._bytes - slot.size + charge <= self._max_bytes:
                 break
-            self._evict_oldest()
+            gone = self._evict(self._oldest_ended())
         old = self._values[place]  # lives until all is done
         awaited = slot.state == PENDING and old is not None
         if charge > self._max_bytes:
@@ -338,6 +342,23 @@ cdef class OrderedResponseCache:
         self._ring.count -= 1
         return value
 
+    cdef Py_ssize_t _oldest_ended(self) noexcept:
+        """Returns the place of the oldest entry that is not pending, or -1."""
+        cdef Py_ssize_t place
+        for place in range(self._ring.count):
+            if slot_of(&self._ring, place).state != PENDING:
+                return place
+        return -1
+
+    cdef object _evict(self, Py_ssize_t place):
+        """Takes out an entry whose duplicates must not run, and returns its value."""
+        cdef int64_t serial = slot_of(&self._ring, place).serial
+        if serial > self._evicted:
+            self._evicted = serial
+            if serial > self._anchor:
+                self._set_anchor(serial)
+        return self._remove(place)
+
     cdef void _realign(self, int64_t acknowledged) noexcept:
         """Gives all entries the serials that are nearest to the first acknowledgement."""
         cdef Py_ssize_t last, first
@@ -380,29 +401,6 @@ cdef class OrderedResponseCache:
             self._message_kind = kind
         return _sizes.response_size(resp)
 
-    cdef int _make_room(self, int64_t req_id) except -1:
-        """Raises the number of entries that fit, or evicts one; else raises CacheFullError."""
-        if self._ring.count < self._max_entries:
-            self._resize(2 * (self._ring.mask + 1))
-        elif not self._evict_oldest():
-            raise CacheFullError(req_id, self._max_entries)
-        return 0
-
-    cdef bint _evict_oldest(self) except -1:
-        """Drops the oldest request that has ended; False if there is none."""
-        cdef Py_ssize_t place
-        cdef int64_t serial
-        for place in range(self._ring.count):
-            if slot_of(&self._ring, place).state != PENDING:
-                serial = slot_of(&self._ring, place).serial
-                if serial > self._evicted:
-                    self._evicted = serial
-                    if serial > self._anchor:
-                        self._set_anchor(serial)
-                self._remove(place)
-                return True
-        return False
-
     cdef int _drop_through(self, int64_t serial) except -1:
         """Drops all entries up to `serial` and refuses those who wait for them."""
         cdef int64_t first
@@ -437,7 +435,6 @@ cdef class OrderedResponseCache:
         self._values = values  # the old list dies here, but what it holds lives on
         self._ring.head = 0
         self._ring.mask = length - 1
-        self._room = min(length, self._max_entries)
         return 0
 
     cdef object _refusal(self, int64_t req_id):

@@ -208,7 +208,7 @@ def test_histories(make_cache):
     run_state_machine_as_test(
         lambda: Comparison(make_cache),
         settings=settings(
-            max_examples=50,
+            max_examples=200,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
