@@ -166,6 +166,28 @@ def test_a_task_that_was_not_sent_uses_up_no_retry():
     assert task.retries == 1
 
 
+def test_what_never_reached_a_server_is_sent_again_and_uses_up_no_retry():
+    session = connected()
+    reached = session.add(Kind.TASK, "", retries=0)
+    on_its_way = [session.add(Kind.TASK, "", retries=r) for r in (0, 2)]
+    drain(session)
+    session.stream_broke(now=0.0)
+    reopened = session.opened(2, handed=reached.req_id)
+    assert (reopened.lost, reopened.retried) == ([reached], [])
+    assert drain(session) == on_its_way
+    assert on_its_way[1].retries == 2
+
+
+def test_what_reached_a_server_is_known_across_the_wrap_of_ids():
+    session = connected()
+    session._last_id = INT32_MAX - 1
+    before, after = session.add(Kind.TASK, ""), session.add(Kind.TASK, "")
+    drain(session)
+    session.stream_broke(now=0.0)
+    assert session.opened(2, handed=before.req_id).lost == [before]
+    assert drain(session) == [after]
+
+
 def test_retries_without_limit():
     session = connected()
     task = session.add(Kind.TASK, "", retries=-1)

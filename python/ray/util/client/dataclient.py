@@ -266,9 +266,9 @@ class DataClient:
         )
         self._interrupt = call.cancel
         try:
-            incarnation = self._meet(call, deadline) if reconnecting and self.recovers else None
+            told = self._meet(call, deadline) if reconnecting and self.recovers else None
             if call.is_active():
-                self._opened(feed, incarnation)
+                self._opened(feed, told)
             for response in call:
                 self._dispatch(response)
             return None
@@ -295,24 +295,28 @@ class DataClient:
         finally:
             ready.cancel()
 
-    def _meet(self, call: Any, timeout: float | None) -> int | None:
-        """Waits until the proxier has attached the stream to a live server; tells which."""
+    def _meet(self, call: Any, timeout: float | None) -> Any:
+        """Waits until the proxier has attached the stream to a live server.
+
+        Returns the metadata in which it tells to which.
+        """
         alarm = threading.Timer(max(timeout or 0, 0), call.cancel)
         alarm.daemon = True
         alarm.start()
         try:
-            return wire.incarnation_of(call.initial_metadata())
+            return call.initial_metadata()
         finally:
             alarm.cancel()
 
-    def _opened(self, feed: _Feed, incarnation: int | None) -> None:
+    def _opened(self, feed: _Feed, told: Any) -> None:
+        incarnation = wire.incarnation_of(told)
         with self._lock:
             if self._session.ended:
                 feed.opened = self._session.state is State.CLOSED
                 self._requests_came.notify_all()
                 return
             before = self._session.incarnation
-            reopened = self._session.opened(incarnation)
+            reopened = self._session.opened(incarnation, wire.handed_of(told))
             if incarnation is not None:
                 self._session.heard()
             for request in reopened.restarted:

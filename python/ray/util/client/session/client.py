@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ray.util.client.cache import id_is_newer
 from ray.util.client.session.errors import SessionClosed, SessionError
 from ray.util.client.session.machine import Machine, Table
 from ray.util.common import INT32_MAX
@@ -233,11 +234,13 @@ class ClientSession:
 
     # -- the connection
 
-    def opened(self, incarnation: int | None) -> Reopened:
+    def opened(self, incarnation: int | None, handed: int | None = None) -> Reopened:
         """A data stream is attached. The grace period ends when the peer is :meth:`heard`.
 
         Args:
             incarnation: the server's number; None where the peer does not tell (a stock one).
+            handed: the newest request id that was passed to any earlier server of the session;
+                None where the peer does not tell.
 
         All unanswered requests that are not lost stand in line again, in their first order.
         """
@@ -252,7 +255,7 @@ class ClientSession:
             self.incarnation = incarnation
         if not again:
             return Reopened([], [], [])
-        lost, retried = self._forget_effects() if changed else ([], [])
+        lost, retried = self._forget_effects(handed) if changed else ([], [])
         self._line_up_again()
         return Reopened(lost, retried, list(self._streamed.values()) if changed else [])
 
@@ -315,12 +318,13 @@ class ClientSession:
             if self._last_id not in self._ordered and self._last_id not in self._streamed:
                 return self._last_id
 
-    def _forget_effects(self) -> tuple[list[Request], list[Request]]:
+    def _forget_effects(self, handed: int | None) -> tuple[list[Request], list[Request]]:
         lost, retried = [], []
         for pending in (self._ordered, self._streamed):
             for request in list(pending.values()):
                 fate = FATES[request.kind]
-                again = fate is Fate.REPEAT or not request.sent
+                arrived = handed is None or not id_is_newer(request.req_id, handed)
+                again = fate is Fate.REPEAT or not (request.sent and arrived)
                 if fate is Fate.FAIL and not again and request.use_retry():
                     retried.append(request)
                     again = True

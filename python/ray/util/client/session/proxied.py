@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import FrozenSet, Iterable, List, Optional
 
+from ray.util.client.cache import INT32_MAX, id_is_newer
 from ray.util.client.session import wire
 from ray.util.client.session.errors import SessionError
 from ray.util.client.session.grace import Deaths
@@ -199,6 +200,7 @@ class ProxiedSession:
     Attributes:
         incarnation: of the server that is up or on its way; 0 before there is one.
         attached: whether the client has a data stream here.
+        handed: the newest request id that was passed to any of the session's servers.
         ending: after the end, why the session ended.
     """
 
@@ -209,6 +211,7 @@ class ProxiedSession:
         self.attached = False
         self.init: Optional[SavedInit] = None
         self.facts = ServerFacts()
+        self.handed: Optional[int] = None
         self.registrations = Registrations()
         self.ending = ""
         self._machine: Machine[State, Input] = Machine("proxied session", TABLE, State.NEW)
@@ -228,6 +231,12 @@ class ProxiedSession:
         return GRACE_BEFORE_INIT_S if self.init is None else self.init.grace
 
     # -- the client
+
+    def hand(self, req_id: int) -> None:
+        """A request is about to be passed to the server: from now on it may have had its effect."""
+        tracked = 0 < req_id <= INT32_MAX
+        if tracked and (self.handed is None or id_is_newer(req_id, self.handed)):
+            self.handed = req_id
 
     def attach(self) -> Effects:
         """A data stream of the client has come; one that is still there gives way to it."""

@@ -11,6 +11,7 @@ from ray.util.client import protocol
 from ray.util.client.limits import GRPC_UNRECOVERABLE_ERRORS
 from ray.util.client.server.proxy.host import Attachment
 from ray.util.client.server.proxy.starter import EXIT_SEEN_S
+from ray.util.client.server.proxy.tasks import drop
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.session.peek import (
     CONNECTION_CLEANUP,
@@ -19,8 +20,7 @@ from ray.util.client.session.peek import (
     RELEASE,
     peek,
 )
-from ray.util.client.session.proxied import Refused
-from ray.util.client.session.registrations import Registrations
+from ray.util.client.session.proxied import ProxiedSession, Refused
 
 # How long a server may take to end the stream of a client that has taken its leave.
 _FAREWELL_S = 10.0
@@ -33,7 +33,7 @@ class Bridge:
         context: the client's side.
         upstream: the server's side.
         attachment: tells when the stream is to end for another reason.
-        registrations: learns of what is registered.
+        session: learns of what is registered and which requests were passed on.
         clients: tells how many clients there are, for the answers that carry the number.
 
     Attributes:
@@ -45,13 +45,14 @@ class Bridge:
         context: grpc.aio.ServicerContext,
         upstream: grpc.aio.StreamStreamCall,
         attachment: Attachment,
-        registrations: Registrations,
+        session: ProxiedSession,
         clients: Callable[[], int],
     ) -> None:
         self._context = context
         self._upstream = upstream
         self._attachment = attachment
-        self._registrations = registrations
+        self._session = session
+        self._registrations = session.registrations
         self._clients = clients
         self._half_closed = False
         self.cleanup: Optional[str] = None
@@ -71,8 +72,8 @@ class Bridge:
             self.cleanup = f"its client sent what is no request: {e}"
             raise Refused("INVALID_ARGUMENT", f"A message is not understood: {e}.") from e
         finally:
-            to_server.cancel()
-            to_client.cancel()
+            drop(to_server)
+            drop(to_client)
             self._upstream.cancel()
 
     async def _until_end(self, to_server: asyncio.Future, to_client: asyncio.Future) -> None:
@@ -144,6 +145,7 @@ class Bridge:
 
     def _look_at_request(self, data: bytes) -> None:
         seen = peek(data)
+        self._session.hand(seen.req_id)
         if seen.kind == PUT:
             self._registrations.saw_put(data, seen)
         elif seen.kind == RELEASE:

@@ -14,6 +14,7 @@ from ray.util.client.server.proxy import rpc
 from ray.util.client.server.proxy.bridge import Bridge
 from ray.util.client.server.proxy.host import Attachment, Host, Hosts
 from ray.util.client.server.proxy.starter import LiveServer
+from ray.util.client.server.proxy.tasks import drop
 from ray.util.client.session import wire
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.session.peek import INIT, peek
@@ -103,12 +104,14 @@ class _Stream:
     async def _carry(self, server: LiveServer) -> None:
         session = self._host.session
         upstream = server.take_stream() or self._open(server)
-        told = ((wire.INCARNATION_KEY, str(server.incarnation)),)
+        told = [(wire.INCARNATION_KEY, str(server.incarnation))]
+        if session.handed is not None:
+            told.append((wire.HANDED_KEY, str(session.handed)))
         bridge = Bridge(
             self._context,
             upstream,
             self._attachment,
-            session.registrations,
+            session,
             lambda: len(self._hosts),
         )
         try:
@@ -142,7 +145,7 @@ class _Stream:
                 raise why
             return working.result()
         finally:
-            working.cancel()
+            drop(working)
 
 
 def _understood(data: bytes) -> SavedInit:
