@@ -88,9 +88,12 @@ def test_without_a_grace_period_a_lost_link_ends_the_session(
     link: Link, make_session: MakeSession
 ) -> None:
     session = _behind(link, make_session, environment=NONE)
+    session.client.run("never = ray.remote(lambda: __import__('threading').Event().wait())")
+    step = session.client.start("mark('begun'); ray.get(never.remote())")
+    session.client.wait_mark("begun")
     link.cut()
+    assert "ConnectionError" in step.failure().bases
     wait_gone(session.server)
-    assert "ConnectionError" in session.client.fails("ray.get(ray.put(1))").bases
     assert session.client.run("ray.is_initialized()") is False
 
 

@@ -1,4 +1,4 @@
-"""Our client where the servers are stock's: it works as stock's does, and says that it can't recover."""
+"""Our client where servers are stock's works as stock's does, and says that it can't recover."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from ray._common.network_utils import node_ip_address_from_perspective
+
 _ONE_DAY = datetime.timedelta(days=1)
 
 
@@ -48,7 +50,7 @@ def _authority() -> Tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
 
 
 def make_tls_environment(folder: Path) -> Dict[str, str]:
-    """Writes a fresh authority and one certificate for the loopback names into ``folder``.
+    """Writes a fresh authority and one certificate for this machine into ``folder``.
 
     Returns:
         The environment variables that make Ray speak TLS with them.
@@ -56,8 +58,13 @@ def make_tls_environment(folder: Path) -> Dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     authority_key, authority = _authority()
     key = ec.generate_private_key(ec.SECP256R1())
+    # A head talks to itself by its own address even when it is told to use the loopback one.
+    addresses = {"127.0.0.1", node_ip_address_from_perspective()}
     names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        [
+            x509.DNSName("localhost"),
+            *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses),
+        ]
     )
     certificate = (
         _start("test node", "test authority", key)

@@ -106,7 +106,8 @@ class Client:
         with (folder / "output.log").open("wb") as output:
             self.process = subprocess.Popen(
                 [python, str(_HARNESS), str(commands), str(theirs)],
-                env=ray_environment(environment),
+                # A call without a session would start a cluster of its own in the program.
+                env=ray_environment({"RAY_ENABLE_AUTO_CONNECT": "0", **(environment or {})}),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

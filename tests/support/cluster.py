@@ -179,14 +179,19 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        eventually(self._is_up, f"the head to start; {self.folder}/head.log", _START_S)
+        try:
+            eventually(self._is_up, "the head to start", _START_S)
+        except AssertionError as error:
+            raise RuntimeError(f"{error}:\n{self._output()}") from None
+
+    def _output(self) -> str:
+        return (self.folder / "head.log").read_text(errors="replace")
 
     def _is_up(self) -> bool:
         assert self._head is not None
-        text = (self.folder / "head.log").read_text()
         if self._head.poll() is not None:
-            raise RuntimeError(f"the head did not start:\n{text}")
-        if "Ray runtime started" not in text or not is_open(self.client_port):
+            raise RuntimeError(f"the head did not start:\n{self._output()}")
+        if "Ray runtime started" not in self._output() or not is_open(self.client_port):
             return False
         self._proxier = next(
             process
