@@ -9,12 +9,15 @@ Serialisers go by duck typing, so that a caller may pass messages of stock's ``r
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from importlib import resources
 from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from ray.util.client.session import wire
 
 _PACKAGE = "ray.rpc.reconnect"
 _WIRE_PACKAGE = "ray.rpc"
@@ -154,10 +157,38 @@ class Stub:
             setattr(self, name, call)
 
 
-def handler(methods: dict[str, Method], servicer: Any) -> grpc.GenericRpcHandler:
+def _guarded(behaviour: Callable, key: str, streams: bool) -> Callable:
+    def check(context: Any) -> None:
+        shown = dict(context.invocation_metadata()).get(wire.SERVER_KEY, "")
+        if not hmac.compare_digest(str(shown).encode(), key.encode()):
+            context.abort(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "This server belongs to another Ray Client proxy server. Connect to that one "
+                "(port 10001 by default).",
+            )
+
+    def answer(request: Any, context: Any) -> Any:
+        check(context)
+        return behaviour(request, context)
+
+    def stream(request: Any, context: Any) -> Any:
+        check(context)
+        yield from behaviour(request, context)
+
+    return stream if streams else answer
+
+
+def handler(
+    methods: dict[str, Method], servicer: Any, key: str | None = None
+) -> grpc.GenericRpcHandler:
     """Makes the gRPC handler that calls ``servicer``'s methods of the same names.
 
     A method that the servicer lacks is answered with UNIMPLEMENTED.
+
+    Args:
+        methods: one of ``DRIVER``, ``DATA_STREAMER``, ``LOG_STREAMER``.
+        servicer: sync.
+        key: what callers must show (``wire.SERVER_KEY``); None admits everybody.
     """
     service = next(iter(methods.values())).path.split("/")[1]
     found: dict[str, Any] = {}
@@ -165,6 +196,8 @@ def handler(methods: dict[str, Method], servicer: Any) -> grpc.GenericRpcHandler
         behaviour: Callable = getattr(servicer, name, None)  # type: ignore[assignment]
         if behaviour is None:
             continue
+        if key is not None:
+            behaviour = _guarded(behaviour, key, method.server_streams)
         make = getattr(grpc, f"{method.kind}_rpc_method_handler")
         found[name] = make(
             behaviour,

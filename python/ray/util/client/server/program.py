@@ -17,6 +17,7 @@ from ray._private.ray_logging import setup_logger
 from ray.experimental import internal_kv
 from ray.util.client.server import server
 from ray.util.client.server.process import ParentWatch, exit_within
+from ray.util.client.session import wire
 
 logger = logging.getLogger("ray.util.client.server.server")
 
@@ -108,7 +109,9 @@ def _run_specific_server(args: argparse.Namespace, redis_password: Optional[str]
     parent = ParentWatch.begin()
     client_left = threading.Event()
     connect = server.create_ray_handler(args.address, redis_password, args.redis_username)
-    handle = server.serve(args.host, args.port, connect, on_idle=client_left.set)
+    # Out of the environment: what this server starts need not know it.
+    key = os.environ.pop(wire.SERVER_KEY_ENV, None)
+    handle = server.serve(args.host, args.port, connect, on_idle=client_left.set, key=key)
     try:
         _serve_client(handle, client_left, parent)
     finally:

@@ -42,6 +42,7 @@ def serve(
     ray_connect_handler: Optional[Callable[..., Any]] = None,
     *,
     on_idle: Optional[Callable[[], None]] = None,
+    key: Optional[str] = None,
 ) -> ClientServerHandle:
     """Starts a server that serves clients directly.
 
@@ -51,6 +52,7 @@ def serve(
         ray_connect_handler: called as ``handler(job_config, **ray_init_kwargs)`` to begin Ray when
             the first client comes; ``ray.init`` if None.
         on_idle: called each time that the last client's session has ended and Ray was shut down.
+        key: what callers must show; None serves everybody.
 
     Returns:
         The running server. Its ``stop(grace)`` stops it.
@@ -70,9 +72,9 @@ def serve(
     )
     grpc_server.add_generic_rpc_handlers(
         (
-            protocol.handler(protocol.DRIVER, servicer),
-            protocol.handler(protocol.DATA_STREAMER, data_servicer),
-            protocol.handler(protocol.LOG_STREAMER, logs_servicer),
+            protocol.handler(protocol.DRIVER, servicer, key),
+            protocol.handler(protocol.DATA_STREAMER, data_servicer, key),
+            protocol.handler(protocol.LOG_STREAMER, logs_servicer, key),
         )
     )
     _bind(grpc_server, host, port)

@@ -13,6 +13,11 @@ INCARNATION_KEY = "ray-client-incarnation"
 # Proxier to client, beside the incarnation: the last request id that it has handed to any server of
 # the session. Requests after that one provably had no effect.
 HANDED_KEY = "ray-client-handed"
+# Proxier to specific server, every call: the key that the proxier gave that very process in the
+# environment variable. On one machine the servers of several clusters take ports out of one range,
+# and other users' programs may connect: neither may take a server for theirs.
+SERVER_KEY = "ray-client-server-key"
+SERVER_KEY_ENV = "RAY_CLIENT_SERVER_KEY"
 # Trailing metadata of a failed call: why, as one of the REASON_ values below.
 REASON_KEY = "ray-client-reason"
 

@@ -127,6 +127,7 @@ class _Stream:
         metadata = rpc.onward(
             self._host.session.client_id,
             server.incarnation,
+            server.process.key,
             rpc.users_metadata(self._context),
             reconnecting=True,
         )

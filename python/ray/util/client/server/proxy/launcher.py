@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import sys
 from typing import Any, Dict, List, Optional
 
@@ -12,6 +13,7 @@ from ray._private import ray_constants
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray.util.client.server.proxy.process import ServerProcess
+from ray.util.client.session import wire
 
 # Tells the server whose child it is, so that it can notice when that parent is gone.
 PARENT_PID_ENV = "RAY_CLIENT_SERVER_PARENT_PID"
@@ -126,6 +128,7 @@ class Launcher:
     def _env(self) -> Dict[str, str]:
         env = dict(os.environ)
         env[PARENT_PID_ENV] = str(os.getpid())
+        env[wire.SERVER_KEY_ENV] = secrets.token_hex(16)
         if self._redis_password:
             env[ray_constants.RAY_REDIS_PASSWORD_ENV] = self._redis_password
         return env

@@ -11,6 +11,7 @@ from ray.util.client import protocol
 from ray.util.client.server.proxy import rpc
 from ray.util.client.server.proxy.host import Attachment, Host, Hosts
 from ray.util.client.server.proxy.starter import EXIT_SEEN_S
+from ray.util.client.server.proxy.tasks import drop
 from ray.util.client.session.proxied import Refused
 
 
@@ -52,7 +53,7 @@ async def _follow(host: Host, context: grpc.aio.ServicerContext) -> None:
             if carrying.done():
                 carrying.result()
         finally:
-            carrying.cancel()
+            drop(carrying)
     finally:
         host.drop_logs(attachment)
 
@@ -65,7 +66,12 @@ def _raise_if_broken(attachment: Attachment) -> None:
 
 async def _carry(host: Host, context: grpc.aio.ServicerContext) -> None:
     server = await host.serving()
-    metadata = rpc.onward(host.session.client_id, server.incarnation, rpc.users_metadata(context))
+    metadata = rpc.onward(
+        host.session.client_id,
+        server.incarnation,
+        server.process.key,
+        rpc.users_metadata(context),
+    )
     path = protocol.LOG_STREAMER["Logstream"].path
     upstream = server.channel.stream_stream(path)(metadata=metadata)
     settings = asyncio.ensure_future(_settings(context, upstream))
@@ -80,7 +86,7 @@ async def _carry(host: Host, context: grpc.aio.ServicerContext) -> None:
         await server.process.wait(EXIT_SEEN_S)
         raise Refused("UNAVAILABLE", f"The log stream broke: {e.details()}") from e
     finally:
-        settings.cancel()
+        drop(settings)
         upstream.cancel()
 
 

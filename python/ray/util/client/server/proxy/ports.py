@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections import deque
 from typing import Deque, Iterable
@@ -26,6 +27,13 @@ class Ports:
     def __init__(self, host: str, ports: Iterable[int] = range(FIRST_PORT, END_PORT)) -> None:
         self._host = host
         self._free: Deque[int] = deque(ports)
+
+    @classmethod
+    def scattered(cls, host: str) -> Ports:
+        """The usual ports, from a random one on: several clusters may share a machine."""
+        usual = deque(range(FIRST_PORT, END_PORT))
+        usual.rotate(random.randrange(len(usual)))
+        return cls(host, usual)
 
     def take(self) -> int:
         """A port that nobody listened on just now.

@@ -8,6 +8,8 @@ import os
 import signal
 from typing import IO, Dict, Optional, Sequence
 
+from ray.util.client.session import wire
+
 # How much of a dead server's log is worth showing.
 TAIL_BYTES = 4096
 # For how long a server may take to leave when it is asked to.
@@ -31,9 +33,13 @@ class ServerProcess:
     Attributes:
         pid: its process id.
         log_name: the base name of its stderr log; None if it has none.
+        key: what it was told to ask of its callers; "" if nothing.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, log_path: Optional[str]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, log_path: Optional[str], key: str = ""
+    ) -> None:
+        self.key = key
         self._process = process
         self._log_path = log_path
         self._exit = asyncio.ensure_future(process.wait())
@@ -65,7 +71,8 @@ class ServerProcess:
             for file in (stdout, stderr):
                 if file is not None:
                     file.close()
-        return cls(process, log_path if isinstance(log_path, str) else None)
+        key = env.get(wire.SERVER_KEY_ENV, "")
+        return cls(process, log_path if isinstance(log_path, str) else None, key)
 
     @property
     def alive(self) -> bool:

@@ -67,7 +67,7 @@ class Proxier:
         self._gcs = Gcs(address)
         launcher = Launcher(address, local, settings.redis_username, settings.redis_password)
         self._agent = RuntimeEnvAgent(settings.runtime_env_agent_address, address, settings.node_id)
-        starter = Starter(local, launcher, self._agent, Ports(local))
+        starter = Starter(local, launcher, self._agent, Ports.scattered(local))
         self._hosts = Hosts(starter, Packages(self._gcs))
         self._server = create_grpc_server_with_interceptors(options=_OPTIONS, asynchronous=True)
         self._server.add_generic_rpc_handlers((Methods(self._hosts, self._gcs),))

@@ -24,6 +24,7 @@ _NOT_ONWARD = frozenset(
         "user-agent",
         "authorization",
         wire.SECRET_KEY,
+        wire.SERVER_KEY,
         wire.INCARNATION_KEY,
     }
 )
@@ -54,12 +55,17 @@ def users_metadata(context: grpc.aio.ServicerContext) -> Metadata:
 
 
 def onward(
-    client_id: str, incarnation: int, users: Metadata, reconnecting: Optional[bool] = None
+    client_id: str,
+    incarnation: int,
+    key: str,
+    users: Metadata,
+    reconnecting: Optional[bool] = None,
 ) -> Metadata:
-    """The metadata of a call to a session's server."""
+    """The metadata of a call to a session's server, whose key is ``key``."""
     own: List[Tuple[str, str]] = [
         ("client_id", client_id),
         (wire.INCARNATION_KEY, str(incarnation)),
+        (wire.SERVER_KEY, key),
     ]
     if reconnecting is not None:
         own.append(("reconnecting", str(reconnecting)))

@@ -19,6 +19,7 @@ from ray.util.client.server.proxy.launcher import Launcher, NotReady
 from ray.util.client.server.proxy.ports import NoFreePort, Ports
 from ray.util.client.server.proxy.process import ServerProcess
 from ray.util.client.server.proxy.runtime_env import RuntimeEnvAgent, RuntimeEnvFailed
+from ray.util.client.server.proxy.tasks import drop
 from ray.util.client.session import wire
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.session.peek import INIT, peek
@@ -239,7 +240,9 @@ def _init_message(session: ProxiedSession, first: bool) -> bytes:
 
 async def _initialise(server: LiveServer, session: ProxiedSession, users: rpc.Metadata) -> None:
     path = protocol.DATA_STREAMER["Datapath"].path
-    metadata = rpc.onward(session.client_id, session.incarnation, users, reconnecting=False)
+    metadata = rpc.onward(
+        session.client_id, session.incarnation, server.process.key, users, reconnecting=False
+    )
     stream = server.channel.stream_stream(path)(metadata=metadata, wait_for_ready=True)
     first = session.incarnation == 1
     await stream.write(_init_message(session, first))
@@ -284,7 +287,7 @@ async def _register_again(stream: grpc.aio.StreamStreamCall, session: ProxiedSes
                 session.registrations.drop(registration.id)
         await writing
     finally:
-        writing.cancel()
+        drop(writing)
 
 
 async def _write_all(stream: grpc.aio.StreamStreamCall, kept: Iterable[Registration]) -> None:

@@ -123,7 +123,12 @@ async def _server(host: Host) -> LiveServer:
 
 
 def _metadata(host: Host, server: LiveServer, context: grpc.aio.ServicerContext) -> rpc.Metadata:
-    return rpc.onward(host.session.client_id, server.incarnation, rpc.users_metadata(context))
+    return rpc.onward(
+        host.session.client_id,
+        server.incarnation,
+        server.process.key,
+        rpc.users_metadata(context),
+    )
 
 
 async def _failure(
