@@ -26,8 +26,13 @@ def ray_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
     """Returns this process's environment without what would steer Ray, plus ``extra``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept.pop("PYTHONPATH", None)
-    # Reports home are of no use here, and this hush keeps the client's output to what we test.
-    return {**kept, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1", **(extra or {})}
+    ours = {
+        "PYTHONUNBUFFERED": "1",
+        # A head asks for a token by default and would leave one in the user's home.
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    return {**kept, **ours, **(extra or {})}
 
 
 @dataclass(frozen=True)
