@@ -51,6 +51,7 @@ class FakeServer:
     """
 
     log_name = "ray_client_server_1.err"
+    key = "the key of this server"
 
     def __init__(self, script: Script, port: int) -> None:
         self.script = script

@@ -322,9 +322,11 @@ def test_short_texts_stay():
 
 
 def test_what_goes_onward():
-    metadata = onward("c", 3, (("user", "x"), ("bin-bin", b"\x00")), reconnecting=True)
+    users = (("user", "x"), ("bin-bin", b"\x00"))
+    metadata = onward("c", 3, "key", users, reconnecting=True)
     assert dict(metadata) == {
         "client_id": "c",
+        wire.SERVER_KEY: "key",
         wire.INCARNATION_KEY: "3",
         "reconnecting": "True",
         "user": "x",

@@ -211,10 +211,11 @@ class Host:
         try:
             server = await self._starter.start(self.session, self._users)
         except StartFailed as e:
-            self._start = None
-            self.first_answer = e.answer
-            self.carry_out(self.session.start_failed(loop.time(), e.text))
+            self._not_up(e)
             return
+        except Exception as e:  # A fault of this program must not leave the client waiting.
+            self._not_up(StartFailed(f"the proxy server has a fault: {e!r}"))
+            raise
         self._start = None
         self.server = server
         if server.incarnation == 1:
@@ -222,6 +223,12 @@ class Host:
             self._keeping = self._task(self._packages.keep(server.packages))
         self._task(self._watch(server))
         self.carry_out(self.session.server_up(loop.time(), server.facts))
+
+    def _not_up(self, failed: StartFailed) -> None:
+        self._start = None
+        self.first_answer = failed.answer
+        now = asyncio.get_running_loop().time()
+        self.carry_out(self.session.start_failed(now, failed.text))
 
     async def _watch(self, server: LiveServer) -> None:
         await server.process.wait()
