@@ -74,15 +74,22 @@ class DataClient:
         grace_period: seconds for which an interrupted stream is opened again; 0 is never.
         context: the client context that the session belongs to. References that come with answers
             are made in it.
+        on_lost: called once, on the data thread, if the session is lost, before anybody hears.
     """
 
     def __init__(
-        self, channel: grpc.Channel, metadata: list[Any], grace_period: float, context: Any
+        self,
+        channel: grpc.Channel,
+        metadata: list[Any],
+        grace_period: float,
+        context: Any,
+        on_lost: Callable[[], None],
     ) -> None:
         self._channel = channel
         self._metadata = metadata
         self._grace_period = grace_period
         self._context = context
+        self._on_lost = on_lost
         self._session = ClientSession(grace_period)
         self._lock = threading.Lock()
         self._requests_came = threading.Condition(self._lock)
@@ -383,6 +390,8 @@ class DataClient:
     # -- the end
 
     def _end(self, error: BaseException | None) -> None:
+        if not self._closing.is_set():
+            self._on_lost()
         with self._lock:
             waiting: list[Any] = []
             if not self._session.ended:

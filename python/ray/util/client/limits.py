@@ -32,6 +32,8 @@ GRPC_OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_timeout_ms", GRPC_KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_time_ms", GRPC_KEEPALIVE_TIME_MS),
+    # Newer gRPC waits for a ping's answer by this, a minute by default, not by the keepalive's.
+    ("grpc.http2.ping_timeout_ms", GRPC_KEEPALIVE_TIMEOUT_MS),
     # Pings may go on for as long as a session idles, and a server must not punish them.
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.max_pings_without_data", 0),

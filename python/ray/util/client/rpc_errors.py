@@ -47,8 +47,8 @@ def decode_exception(e: grpc.RpcError) -> Exception:
         try:
             return loads_from_server(base64.standard_b64decode(e.details()))
         except Exception as not_ours:  # Unpickling may raise anything, and details may be foreign.
-            return ConnectionError(f"GRPC connection failed: {e} ({not_ours})")
-    return ConnectionError(f"GRPC connection failed: {e}")
+            return ConnectionError(f"The call was aborted: {e.details()} ({not_ours})")
+    return ConnectionError(f"The call to the cluster failed: {e.code().name}: {e.details()}")
 
 
 def _lost(kind: type, why: str) -> SessionLost:

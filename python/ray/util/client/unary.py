@@ -59,7 +59,7 @@ def call_over_gaps(
         grpc.RpcError: the call failed and repeating it can't help.
     """
     pause = _FIRST_PAUSE_S
-    give_up = Deadline(grace_period)
+    give_up: Deadline | None = None
     while True:
         data.check_alive()
         try:
@@ -70,6 +70,7 @@ def call_over_gaps(
                 raise
             if deadline.over:
                 raise TimeoutError("no answer in time; the session is interrupted") from e
+            give_up = give_up or Deadline(grace_period)
             if give_up.over:
                 raise
         time.sleep(deadline.within(pause))

@@ -27,7 +27,7 @@ from ray._private.runtime_env.py_modules import upload_py_modules_if_needed
 from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray.exceptions import GetTimeoutError
 from ray.job_config import JobConfig
-from ray.util.client import protocol, ray
+from ray.util.client import auto_init, protocol, ray
 from ray.util.client.client_pickler import dumps_from_client, loads_from_server
 from ray.util.client.connecting import (
     make_channel,
@@ -131,7 +131,11 @@ class Worker:
 
     def _open_streams(self) -> None:
         self.data_client = DataClient(
-            self.channel, self.metadata, self._grace_period, ray.get_context()
+            self.channel,
+            self.metadata,
+            self._grace_period,
+            ray.get_context(),
+            on_lost=lambda: auto_init.forbid(self),
         )
         self._releases = Releases(self._send_release)
         self.data_client.start()
@@ -202,6 +206,7 @@ class Worker:
         if self.closed:
             return
         self.closed = True
+        auto_init.allow(self)
         self._releases.close()
         self.data_client.close()
         self.log_client.close()
