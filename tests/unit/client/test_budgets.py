@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+
 from ray.util.client import budgets, protocol
 
 

@@ -16,7 +16,7 @@ from ray.util.client.session.errors import ProtocolError
 def test_what_is_cut_is_put_together_again(data: bytes, chunk_size: int) -> None:
     assembly = ChunkAssembly("put")
     got = [
-        assembly.add(1, c.index, c.count, data[c.start : c.end]) for c in cut(len(data), chunk_size)
+        assembly.add(1, c.number, c.of, data[c.start : c.end]) for c in cut(len(data), chunk_size)
     ]
     assert got[-1] == data
     assert got[:-1] == [None] * (len(got) - 1)
@@ -24,11 +24,11 @@ def test_what_is_cut_is_put_together_again(data: bytes, chunk_size: int) -> None
 
 def test_no_chunk_is_larger_than_asked_for() -> None:
     assert [(c.start, c.end) for c in cut(11, 5)] == [(0, 5), (5, 10), (10, 11)]
-    assert [c.count for c in cut(10, 5)] == [2, 2]
+    assert [c.of for c in cut(10, 5)] == [2, 2]
 
 
 def test_a_transfer_goes_on_where_it_was() -> None:
-    assert [c.index for c in cut(20, 5, first=2)] == [2, 3]
+    assert [c.number for c in cut(20, 5, first=2)] == [2, 3]
 
 
 @given(repeats=st.lists(st.integers(1, 3), min_size=4, max_size=4))

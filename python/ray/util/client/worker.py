@@ -503,10 +503,11 @@ class Worker:
             data=self._dumps_from_client(([], {})),
         )
         (future,) = self._call_schedule_for_task(task, 1)
-        handle = ClientActorHandle(ClientActorRef(future, weak_ref=True))
-        if handle.actor_ref.is_nil():  # Waits for the answer: does the actor exist?
-            raise ValueError(f"ActorID for {name} is empty")
-        return handle
+        ref = ClientActorRef(future, weak_ref=True)
+        # Waits for the answer: asking for an actor is how programs find out whether it exists.
+        if ref.is_nil():
+            raise ValueError(f"There is no actor of the name {name!r}")
+        return ClientActorHandle(ref)
 
     def terminate_actor(self, actor: ClientActorHandle, no_restart: bool) -> None:
         """Kills an actor (``ray.kill``)."""

@@ -68,7 +68,7 @@ def value_responses(
         yield protocol.GetResponse(
             valid=True,
             data=bytes(data[chunk.start : chunk.end]),
-            chunk_id=chunk.index,
-            total_chunks=chunk.count,
+            chunk_id=chunk.number,
+            total_chunks=chunk.of,
             total_size=len(data),
         )

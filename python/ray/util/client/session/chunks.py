@@ -8,10 +8,10 @@ from ray.util.client.session.errors import ProtocolError
 
 
 class Chunk(NamedTuple):
-    """The ``index``-th of ``count`` pieces: bytes ``start`` to ``end`` (exclusive)."""
+    """Piece ``number`` (from 0) ``of`` so many: bytes ``start`` to ``end`` (exclusive)."""
 
-    index: int
-    count: int
+    number: int
+    of: int
     start: int
     end: int
 
