@@ -6,7 +6,9 @@ from typing import Callable, Dict
 
 import pytest
 
-from tests.conftest import GetCluster, MakeSession
+from tests.conftest import GetCluster, MakeClient, MakeSession
+from tests.support.link import Link
+from tests.support.ports import LOOPBACK
 from tests.support.session import Session
 
 SETUP = """
@@ -97,22 +99,21 @@ def test_a_working_dir_is_still_there(connect_to_fork: Connect, tmp_path) -> Non
 def test_several_clients_of_one_process(connect_to_fork: Connect) -> None:
     session = connect_to_fork({}, allow_multiple=True)
     client, address = session.client, session.cluster.address
-    client.run("second = ray.init(address, allow_multiple=True); None", address=address)
+    code = "second = ray.init(address, allow_multiple=True); None"
+    client.run(code, address=address)
     server = session.cluster.next_server(session.server)
     code = "with second:\n    got = ray.get(ray.put('of the second'))\ngot"
     assert client.run(code) == "of the second"
     session.lose_server()
     assert client.run(code) == "of the second"
     assert server in session.cluster.servers()
-    client.run("second.disconnect()")
+    client.run("context.disconnect(); second.disconnect()")
 
 
-def test_a_lost_link_is_made_good(connect_to_fork: Connect, link) -> None:
-    session = connect_to_fork({})
-    client = session.client
-    client.run("ray.shutdown()")
-    session.cluster.wait_no_servers()
-    client.connect(f"ray://127.0.0.1:{link.port}")
+def test_a_lost_link_is_made_good(make_client: MakeClient, client_python: str, link: Link) -> None:
+    client = make_client(client_python)
+    client.connect(f"ray://{LOOPBACK}:{link.port}")
     client.run("ref = ray.put('kept')")
     link.cut()
     assert client.run("ray.get(ref)") == "kept"
+    client.run("ray.shutdown()")

@@ -143,8 +143,9 @@ class Client:
         return self.start(code, **values).failure()
 
     def connect(self, address: str, **options: Any) -> None:
-        """Connects the program's default client with ``ray.init``."""
-        self.run("import ray; ray.init(address, **options); None", address=address, options=options)
+        """Connects with ``ray.init``; ``context`` is what it returned, in the program."""
+        code = "import ray; context = ray.init(address, **options)"
+        self.run(code, address=address, options=options)
 
     def wait_mark(self, name: str) -> None:
         """Waits until a step has called ``mark(name)``. Marks come in the order of their calls."""

@@ -70,10 +70,12 @@ class Link:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._do(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self._do(self._close())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def cut(self) -> None:
         """Resets every connection. New ones are forwarded again."""
@@ -140,4 +142,5 @@ class Link:
     async def _close(self) -> None:
         await self._refuse()
         # With its sockets reset every task comes to its end; to cancel them would only be noisy.
-        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)

@@ -7,9 +7,11 @@ from typing import Any, Iterator, List
 
 import psutil
 
-from tests.support.client import Client
+from tests.support.client import Client, StepFailed
 from tests.support.cluster import Cluster
 from tests.support.processes import command_of, kill, paused
+
+_STOCK_SPAWN_FAILED = "Starting Ray client server failed"
 
 
 class Session:
@@ -48,9 +50,25 @@ class Session:
             yield
 
 
-def connect(client: Client, cluster: Cluster, address: str, **options: Any) -> Session:
+def connect(
+    client: Client, cluster: Cluster, address: str, tries: int = 1, **options: Any
+) -> Session:
     """Connects a client program and finds out which server serves it. Not thread-safe: no other
-    session of the cluster may begin meanwhile."""
-    known = cluster.servers()
-    client.connect(address, **options)
+    session of the cluster may begin meanwhile.
+
+    Args:
+        client: a program that is not connected.
+        cluster: the head.
+        address: how the program reaches the head.
+        tries: how often to try; stock's proxier fails to start a server every now and then.
+        **options: of ``ray.init``.
+    """
+    for left in reversed(range(tries)):
+        known = cluster.servers()
+        try:
+            client.connect(address, **options)
+            break
+        except StepFailed as error:
+            if not left or _STOCK_SPAWN_FAILED not in error.failure.text:
+                raise
     return Session(client, cluster, cluster.next_server(*known))
