@@ -344,3 +344,11 @@ def test_a_port_in_use_is_a_clear_error():
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"127.0.0.1:{port}"):
             serve_proxier("127.0.0.1", port, "127.0.0.1:1")
+
+
+def test_the_clusters_token_goes_onward(monkeypatch):
+    monkeypatch.setattr(
+        "ray.util.client.server.proxy.channel.get_auth_headers_if_auth_enabled",
+        lambda _: {"Authorization": "Bearer t"},
+    )
+    assert ("authorization", "Bearer t") in onward("c", 1, "key", ())

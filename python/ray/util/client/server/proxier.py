@@ -116,21 +116,26 @@ class ProxierHandle:
             self._stop.set_result(grace)
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
-        self._stopped.set_result(None)
+        try:
+            asyncio.run(self._serve())
+        except BaseException as e:  # Whatever it is, the caller of start() is to get it.
+            if self._started.done():
+                raise
+            self._started.set_exception(e)
+        finally:
+            self._stopped.set_result(None)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = self._loop.create_future()
+        proxier = Proxier(self._settings)
         try:
-            proxier = Proxier(self._settings)
             await proxier.start()
-        except BaseException as e:  # Whatever it is, the caller of start() is to get it.
-            self._started.set_exception(e)
-            return
+        except OSError:
+            await proxier.stop(None)
+            raise
         self._started.set_result(None)
-        grace = await self._stop
-        await proxier.stop(grace)
+        await proxier.stop(await self._stop)
 
 
 def serve_proxier(

@@ -17,6 +17,8 @@ from ray.util.client.session import wire
 
 # Tells the server whose child it is, so that it can notice when that parent is gone.
 PARENT_PID_ENV = "RAY_CLIENT_SERVER_PARENT_PID"
+# Tells the server that no session is there yet that could be late.
+WARM_ENV = "RAY_CLIENT_SERVER_WARM"
 READY_TIMEOUT_S = float(os.environ.get("RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S", 30))
 _POLL_S = 0.02
 
@@ -49,12 +51,15 @@ class Launcher:
         self._node: Optional[Any] = None
         self._node_lock = asyncio.Lock()
 
-    async def launch(self, port: int, runtime_env_context: Optional[str]) -> ServerProcess:
+    async def launch(
+        self, port: int, runtime_env_context: Optional[str], warm: bool = False
+    ) -> ServerProcess:
         """Starts a server.
 
         Args:
             port: what it is to listen on.
             runtime_env_context: the agent's answer; None for a server in this very environment.
+            warm: whether it is to wait for its session for as long as it takes.
 
         Raises:
             OSError: the process or its log files could not be made.
@@ -62,7 +67,7 @@ class Launcher:
         node = await self._local_node()
         out, err = node.get_log_file_handles(f"ray_client_server_{port}", unique=True)
         return await ServerProcess.spawn(
-            self._command(port, runtime_env_context), self._env(), out, err
+            self._command(port, runtime_env_context), self._env(warm), out, err
         )
 
     async def wait_ready(self, process: ServerProcess, port: int) -> None:
@@ -125,8 +130,10 @@ class Launcher:
             f"--serialized-runtime-env-context={runtime_env_context}",
         ]
 
-    def _env(self) -> Dict[str, str]:
+    def _env(self, warm: bool) -> Dict[str, str]:
         env = dict(os.environ)
+        if warm:
+            env[WARM_ENV] = "1"
         env[PARENT_PID_ENV] = str(os.getpid())
         env[wire.SERVER_KEY_ENV] = secrets.token_hex(16)
         if self._redis_password:

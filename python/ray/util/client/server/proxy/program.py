@@ -10,6 +10,7 @@ from typing import List, Optional
 from ray._common.network_utils import build_address, get_localhost_ip, is_localhost
 from ray._common.tls_utils import add_port_to_grpc_server
 from ray._private.grpc_utils import create_grpc_server_with_interceptors
+from ray._private.ray_constants import env_integer
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.util.client.limits import GRPC_OPTIONS
 from ray.util.client.server.proxy import health
@@ -23,6 +24,9 @@ from ray.util.client.server.proxy.runtime_env import RuntimeEnvAgent
 from ray.util.client.server.proxy.starter import Starter
 
 logger = logging.getLogger(__name__)
+
+# How many servers wait for sessions to come, or to lose theirs.
+WARM_SERVERS = env_integer("RAY_CLIENT_WARM_SERVERS", 1)
 
 # Two proxiers must not share a port: clients would meet the one that lacks their session.
 _OPTIONS = [*GRPC_OPTIONS, ("grpc.so_reuseport", 0)]
@@ -67,8 +71,9 @@ class Proxier:
         self._gcs = Gcs(address)
         launcher = Launcher(address, local, settings.redis_username, settings.redis_password)
         self._agent = RuntimeEnvAgent(settings.runtime_env_agent_address, address, settings.node_id)
-        starter = Starter(local, launcher, self._agent, Ports.scattered(local))
-        self._hosts = Hosts(starter, Packages(self._gcs))
+        ports = Ports.scattered(local)
+        self._starter = Starter(local, launcher, self._agent, ports, WARM_SERVERS)
+        self._hosts = Hosts(self._starter, Packages(self._gcs))
         self._server = create_grpc_server_with_interceptors(options=_OPTIONS, asynchronous=True)
         self._server.add_generic_rpc_handlers((Methods(self._hosts, self._gcs),))
         self._health: Optional[asyncio.Task] = None
@@ -87,6 +92,7 @@ class Proxier:
             if not bound:
                 raise OSError(f"Ray Client server can't listen on {address}.")
         await self._server.start()
+        self._starter.begin()
         if self._settings.report_health:
             self._health = asyncio.ensure_future(health.keep_reporting(self._gcs))
         logger.info("Ray Client server listens on %s.", ", ".join(self._addresses()))
@@ -100,6 +106,7 @@ class Proxier:
         if self._health is not None:
             self._health.cancel()
         await self._hosts.shutdown()
+        await self._starter.close()
         await self._server.stop(grace)
         self._agent.close()
         self._gcs.close()

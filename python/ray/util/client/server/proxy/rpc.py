@@ -6,6 +6,7 @@ from typing import List, NoReturn, Optional, Tuple, Union
 
 import grpc
 
+from ray.util.client.server.proxy.channel import token_metadata
 from ray.util.client.session import wire
 from ray.util.client.session.proxied import Refused
 from ray.util.client.session.proxied_table import Caller
@@ -45,7 +46,7 @@ def caller_of(context: grpc.aio.ServicerContext) -> Caller:
 def users_metadata(context: grpc.aio.ServicerContext) -> Metadata:
     """The caller's metadata that a server is to see, beyond what :func:`onward` adds.
 
-    The token is left out: the channel to the server adds its own.
+    The token is left out: the proxier shows its own.
     """
     return tuple(
         (key, value)
@@ -69,7 +70,7 @@ def onward(
     ]
     if reconnecting is not None:
         own.append(("reconnecting", str(reconnecting)))
-    return (*own, *users)
+    return (*own, *token_metadata(), *users)
 
 
 def _cost(text: str) -> int:

@@ -10,16 +10,17 @@ from typing import FrozenSet, Iterable, Iterator, Optional
 
 import grpc
 
-from ray._private.grpc_utils import init_grpc_channel
 from ray.util.client import protocol
-from ray.util.client.limits import GRPC_OPTIONS, OBJECT_TRANSFER_CHUNK_SIZE, RECONNECT_OPTIONS
+from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE
 from ray.util.client.server.proxy import rpc
+from ray.util.client.server.proxy.channel import open_channel
 from ray.util.client.server.proxy.job_config import BadJobConfig, RuntimeEnvSpec, runtime_env_of
 from ray.util.client.server.proxy.launcher import Launcher, NotReady
 from ray.util.client.server.proxy.ports import NoFreePort, Ports
 from ray.util.client.server.proxy.process import ServerProcess
 from ray.util.client.server.proxy.runtime_env import RuntimeEnvAgent, RuntimeEnvFailed
 from ray.util.client.server.proxy.tasks import drop
+from ray.util.client.server.proxy.warm import CannotStart, Listening, WarmServers
 from ray.util.client.session import wire
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.session.peek import INIT, peek
@@ -40,13 +41,6 @@ EXIT_SEEN_S = 1.0
 # Starting Python and importing Ray keeps a core busy. More starts at a time would only make all of
 # them slow, until they miss their deadlines.
 _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
-
-_CHANNEL_OPTIONS = [
-    *GRPC_OPTIONS,
-    *RECONNECT_OPTIONS,
-    # A port's next server must not inherit the back-off of the last one.
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 
 class StartFailed(Exception):
@@ -96,9 +90,17 @@ class Starter:
         launcher: starts the processes.
         agent: sets runtime environments up.
         ports: what servers listen on.
+        warm: how many servers to keep ready.
     """
 
-    def __init__(self, host: str, launcher: Launcher, agent: RuntimeEnvAgent, ports: Ports) -> None:
+    def __init__(
+        self,
+        host: str,
+        launcher: Launcher,
+        agent: RuntimeEnvAgent,
+        ports: Ports,
+        warm: int = 0,
+    ) -> None:
         self._host = host
         self._launcher = launcher
         self._agent = agent
@@ -106,6 +108,15 @@ class Starter:
         # Sessions that have lost their server don't stand in line behind new ones.
         self._first_slots = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._later_slots = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._warm = WarmServers(warm, self._make_warm, self._end_warm)
+
+    def begin(self) -> None:
+        """Begins to keep servers ready."""
+        self._warm.begin()
+
+    async def close(self) -> None:
+        """Ends the servers that are ready."""
+        await self._warm.close()
 
     async def start(self, session: ProxiedSession, users: rpc.Metadata) -> LiveServer:
         """Starts the session's server. When cancelled, nothing of it is left.
@@ -152,20 +163,18 @@ class Starter:
     async def _attempt(
         self, session: ProxiedSession, users: rpc.Metadata, spec: RuntimeEnvSpec
     ) -> LiveServer:
-        try:
-            port = self._ports.take()
-        except NoFreePort as e:
-            raise StartFailed(str(e)) from e
-        try:
-            process = await self._launch(session, spec, port)
-        except BaseException:
-            self._ports.give_back(port)
-            raise
-        channel = init_grpc_channel(
-            f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}",
-            options=_CHANNEL_OPTIONS,
-            asynchronous=True,
+        listening = self._warm.take() if spec.empty else None
+        if listening is None:
+            listening = await self._fresh(session, spec)
+        port, process = listening.port, listening.process
+        logger.info(
+            "Server number %d of client %s listens on port %d, pid %d.",
+            session.incarnation,
+            session.client_id,
+            port,
+            process.pid,
         )
+        channel = open_channel(self._host, port)
         facts = ServerFacts()
         server = LiveServer(
             session.incarnation, port, process, channel, None, b"", facts, spec.packages
@@ -182,36 +191,59 @@ class Starter:
             await asyncio.shield(self.dispose(server, gently=False))
             raise
 
+    async def _fresh(self, session: ProxiedSession, spec: RuntimeEnvSpec) -> Listening:
+        try:
+            port = self._ports.take()
+        except NoFreePort as e:
+            raise StartFailed(str(e)) from e
+        try:
+            context = await self._context(spec, port)
+            async with self._first_slots if session.incarnation == 1 else self._later_slots:
+                return Listening(port, await self._launch(port, context))
+        except BaseException:
+            self._ports.give_back(port)
+            raise
+
+    async def _context(self, spec: RuntimeEnvSpec, port: int) -> Optional[str]:
+        if spec.empty:
+            return None
+        try:
+            return await self._agent.set_up(spec, f"ray_client_server_{port}")
+        except RuntimeEnvFailed as e:
+            raise StartFailed(str(e)) from e
+
     async def _launch(
-        self, session: ProxiedSession, spec: RuntimeEnvSpec, port: int
+        self, port: int, context: Optional[str], warm: bool = False
     ) -> ServerProcess:
-        context = None
-        if not spec.empty:
-            try:
-                context = await self._agent.set_up(spec, f"ray_client_server_{port}")
-            except RuntimeEnvFailed as e:
-                raise StartFailed(str(e)) from e
-        slots = self._first_slots if session.incarnation == 1 else self._later_slots
-        async with slots:
-            try:
-                process = await self._launcher.launch(port, context)
-            except OSError as e:
+        try:
+            process = await self._launcher.launch(port, context, warm)
+        except OSError as e:
+            raise _Died(str(e)) from e
+        try:
+            await self._launcher.wait_ready(process, port)
+            return process
+        except BaseException as e:
+            await asyncio.shield(process.end(gently=False))
+            if isinstance(e, NotReady):
                 raise _Died(str(e)) from e
-            try:
-                await self._launcher.wait_ready(process, port)
-            except BaseException as e:
-                await asyncio.shield(process.end(gently=False))
-                if isinstance(e, NotReady):
-                    raise _Died(str(e)) from e
-                raise
-        logger.info(
-            "Server number %d of client %s listens on port %d, pid %d.",
-            session.incarnation,
-            session.client_id,
-            port,
-            process.pid,
-        )
-        return process
+            raise
+
+    async def _make_warm(self) -> Listening:
+        try:
+            port = self._ports.take()
+        except NoFreePort as e:
+            raise CannotStart(str(e)) from e
+        try:
+            async with self._first_slots:
+                return Listening(port, await self._launch(port, None, warm=True))
+        except BaseException as e:
+            self._ports.give_back(port)
+            if isinstance(e, _Died):
+                raise CannotStart(str(e)) from e
+            raise
+
+    async def _end_warm(self, server: Listening) -> None:
+        await self._dispose(server.process, server.port, gently=False)
 
 
 class _Died(Exception):
