@@ -131,9 +131,11 @@ class ProxierHandle:
         proxier = Proxier(self._settings)
         try:
             await proxier.start()
-        except OSError:
+        except OSError as e:
             await proxier.stop(None)
-            raise
+            # Without its traceback, which would keep the gRPC server until after its loop's end.
+            self._started.set_exception(e.with_traceback(None))
+            return
         self._started.set_result(None)
         await proxier.stop(await self._stop)
 
