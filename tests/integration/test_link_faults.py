@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import MakeSession
 from tests.support.link import Link
 from tests.support.ports import LOOPBACK
+from tests.support.processes import wait_gone
 from tests.support.session import Session
 from tests.support.waiting import eventually
 
@@ -121,3 +122,16 @@ def test_log_streaming_resumes_after_a_cut(link: Link, linked: Session) -> None:
 
     # What is printed while the stream is down is not sent again, hence repeatedly.
     eventually(is_heard, "output from after the cut")
+
+
+def test_shutdown_after_a_cut_ends_the_server_at_once(
+    link: Link, make_session: MakeSession
+) -> None:
+    # With a grace period this long, only the goodbye itself can end the server in time.
+    hour = {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "3600"}
+    session = make_session(address=f"ray://{LOOPBACK}:{link.port}", environment=hour)
+    session.client.run("ref = ray.put('kept')")
+    link.cut()
+    assert session.client.run("ray.get(ref)") == "kept"
+    session.client.run("ray.shutdown()")
+    wait_gone(session.server)
