@@ -178,7 +178,9 @@ class Script:
         self.refuses_init = False
         self.capabilities: Tuple[str, ...] = wire.CAPABILITIES
 
-    async def launch(self, port: int, runtime_env_context: Optional[str]) -> FakeServer:
+    async def launch(
+        self, port: int, runtime_env_context: Optional[str], warm: bool = False
+    ) -> FakeServer:
         server = FakeServer(self, port)
         self.servers.append(server)
         self.launching.set()

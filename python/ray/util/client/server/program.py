@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import signal
 import threading
 import time
 from typing import Any, Callable, Dict, Optional, Sequence
 
+import ray
 from ray._common.network_utils import build_address, get_all_interfaces_ip
 from ray._private import ray_constants
 from ray._private.ray_logging import setup_logger
@@ -28,6 +30,9 @@ TIMEOUT_FOR_SPECIFIC_SERVER_S = ray_constants.env_integer("TIMEOUT_FOR_SPECIFIC_
 _TICK_S = 1.0
 # Seconds that Ray's shutdown may take before the process ends without it.
 _SHUTDOWN_S = 5.0
+
+# Set by a proxier for a server that it keeps ready: a client may come at any time.
+WARM_ENV = "RAY_CLIENT_SERVER_WARM"
 
 HEALTH_KEY = "ray_client_server"
 
@@ -51,6 +56,8 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--runtime-env-agent-address", help="URL of the runtime env agent.")
     parser.add_argument("--node-id", help="Hex id of this node.")
     args, _ = parser.parse_known_args(argv)
+    if WARM_ENV in os.environ:
+        args.mode = "specific-server"
     return args
 
 
@@ -109,11 +116,14 @@ def _run_specific_server(args: argparse.Namespace, redis_password: Optional[str]
     parent = ParentWatch.begin()
     client_left = threading.Event()
     connect = server.create_ray_handler(args.address, redis_password, args.redis_username)
+    warm = os.environ.pop(WARM_ENV, None) is not None
+    if warm:
+        connect = _named_when_called(connect)
     # Out of the environment: what this server starts need not know it.
     key = os.environ.pop(wire.SERVER_KEY_ENV, None)
     handle = server.serve(args.host, args.port, connect, on_idle=client_left.set, key=key)
     try:
-        _serve_client(handle, client_left, parent)
+        _serve_client(handle, client_left, parent, patient=warm)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with exit_within(_SHUTDOWN_S):
@@ -125,9 +135,29 @@ def _leave(signum: int, frame: Any) -> None:
     raise SystemExit(0)
 
 
-def _serve_client(handle: Any, client_left: threading.Event, parent: ParentWatch) -> None:
-    """Returns when the client has left, or does not come, or the parent process is gone."""
-    give_up_at = time.monotonic() + TIMEOUT_FOR_SPECIFIC_SERVER_S
+def _named_when_called(connect: Callable[..., None]) -> Callable[..., None]:
+    """Gives this process one title now, and another one when ``connect`` is called.
+
+    People, and scripts, find a session's server by the command line.
+    """
+    title = f"{ray._raylet.getproctitle()} --mode=specific-server"
+    ray._raylet.setproctitle("ray-client-server: waiting for a session")
+
+    def named(*args: Any, **kwargs: Any) -> None:
+        ray._raylet.setproctitle(title)
+        connect(*args, **kwargs)
+
+    return named
+
+
+def _serve_client(
+    handle: Any, client_left: threading.Event, parent: ParentWatch, patient: bool = False
+) -> None:
+    """Returns when the client has left, or the parent process is gone.
+
+    Also when no client comes in time, unless it is ``patient``.
+    """
+    give_up_at = math.inf if patient else time.monotonic() + TIMEOUT_FOR_SPECIFIC_SERVER_S
     while not client_left.wait(_TICK_S):
         if parent.is_gone():
             logger.warning("The process that started this server is gone.")

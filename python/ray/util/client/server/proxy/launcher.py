@@ -17,6 +17,7 @@ from ray.util.client.session import wire
 
 # Tells the server whose child it is, so that it can notice when that parent is gone.
 PARENT_PID_ENV = "RAY_CLIENT_SERVER_PARENT_PID"
+SPECIFIC_SERVER = "--mode=specific-server"
 # Tells the server that no session is there yet that could be late.
 WARM_ENV = "RAY_CLIENT_SERVER_WARM"
 READY_TIMEOUT_S = float(os.environ.get("RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S", 30))
@@ -67,7 +68,7 @@ class Launcher:
         node = await self._local_node()
         out, err = node.get_log_file_handles(f"ray_client_server_{port}", unique=True)
         return await ServerProcess.spawn(
-            self._command(port, runtime_env_context), self._env(warm), out, err
+            self._command(port, runtime_env_context, warm), self._env(warm), out, err
         )
 
     async def wait_ready(self, process: ServerProcess, port: int) -> None:
@@ -108,15 +109,19 @@ class Launcher:
                 )
             return self._node
 
-    def _command(self, port: int, runtime_env_context: Optional[str]) -> List[str]:
+    def _command(
+        self, port: int, runtime_env_context: Optional[str], warm: bool = False
+    ) -> List[str]:
         server = [
             "-m",
             "ray.util.client.server",
             f"--address={self._gcs_address}",
             f"--host={self._host}",
             f"--port={port}",
-            "--mode=specific-server",
         ]
+        if not warm:
+            # By this people find a session's server; a warm one has no session yet.
+            server.append(SPECIFIC_SERVER)
         if self._redis_username:
             server.append(f"--redis-username={self._redis_username}")
         if runtime_env_context is None:
@@ -130,7 +135,7 @@ class Launcher:
             f"--serialized-runtime-env-context={runtime_env_context}",
         ]
 
-    def _env(self, warm: bool) -> Dict[str, str]:
+    def _env(self, warm: bool = False) -> Dict[str, str]:
         env = dict(os.environ)
         if warm:
             env[WARM_ENV] = "1"
