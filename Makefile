@@ -100,7 +100,7 @@ bench: venv stock-venv
 	$(RUN) $(VENV)/bin/python -m pytest benchmarks $(PYTEST_ARGS)
 
 demo: venv
-	$(VENV)/bin/python demo/demo.py $(if $(ADDRESS),--address $(ADDRESS))
+	$(VENV)/bin/python -m demo.demo $(if $(ADDRESS),--address $(ADDRESS))
 
 # Any virtual environment with a Ray will do, so one that is there is left as it is.
 dev: build/env.stamp
