@@ -5,6 +5,7 @@ VENV ?= .venv
 STOCK_VENV ?= .venv-stock
 TESTS ?= tests
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 BUILD_ENV := build/env
 LINT_ENV := build/lint
@@ -98,6 +99,8 @@ lint: build/lint.stamp
 
 bench: venv stock-venv
 	$(RUN) $(VENV)/bin/python -m pytest benchmarks $(PYTEST_ARGS)
+	$(RUN) FORK_PYTHON="$(abspath $(VENV)/bin/python)" \
+		$(VENV)/bin/python -m benchmarks.session $(BENCH_ARGS)
 
 demo: venv
 	$(VENV)/bin/python -m demo.demo $(if $(ADDRESS),--address $(ADDRESS))
