@@ -75,6 +75,9 @@ class FakeServer:
     def alive(self) -> bool:
         return not self._gone.is_set()
 
+    def exited(self) -> bool:
+        return self._gone.is_set()
+
     async def wait(self, timeout: Optional[float] = None) -> bool:
         try:
             await asyncio.wait_for(self._gone.wait(), timeout)

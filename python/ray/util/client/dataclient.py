@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 
-# How long a shutdown waits for the server to confirm it, in seconds: once it has answered init all
-# that still stands in line is to be sent; before that there is nothing to lose.
-_CLOSE_TIMEOUT_S = 30.0
+# How long a shutdown takes to tell the server, in seconds without progress: what stands in line is
+# still to be sent. Before the server has answered the init there is nothing to lose.
+_CLOSE_TIMEOUT_S = 5.0
 _CLOSE_BEFORE_INIT_TIMEOUT_S = 1.0
 
 
@@ -98,6 +98,7 @@ class DataClient:
         self._interrupt: Callable[[], Any] | None = None
         self._pause = _FIRST_PAUSE_S
         self._initialised = False
+        self._close_by = 0.0
         self._last_error: BaseException | None = None
         self.request_queue = _Untracked(self)
         self._thread = threading.Thread(
@@ -230,9 +231,10 @@ class DataClient:
         error: BaseException | None = None
         reconnecting = False
         try:
-            while not self._closing.is_set():
+            while True:
                 error = self._one_stream(reconnecting)
-                if self._closing.is_set() or not self._survives(error):
+                goes_on = self._still_to_say if self._closing.is_set() else self._survives
+                if not goes_on(error):
                     break
                 self._closing.wait(self._pause)
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
@@ -243,13 +245,25 @@ class DataClient:
         finally:
             self._end(error)
 
+    def _may_pass(self, error: BaseException | None) -> bool:
+        if self._grace_period == 0:
+            return False
+        return error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
+
+    def _still_to_say(self, error: BaseException | None) -> bool:
+        """Whether a shutdown in an interruption has a last chance to tell the server."""
+        with self._lock:
+            unsent = self._initialised and self._session.unsent
+        if not unsent or not self._may_pass(error) or time.monotonic() > self._close_by:
+            return False
+        time.sleep(_FIRST_PAUSE_S)
+        return True
+
     def _survives(self, error: BaseException | None) -> bool:
         """Notes that the stream broke. Returns whether it is worth opening again."""
         self._last_error = error or self._last_error
         first = False
-        if self._grace_period == 0 or not (
-            error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
-        ):
+        if not self._may_pass(error):
             return False
         with self._lock:
             if not self._closing.is_set():
@@ -413,7 +427,6 @@ class DataClient:
         Idempotent. Ends within seconds, also when the cluster can't be reached.
         """
         with self._lock:
-            connected = self._session.state is State.CONNECTED
             waiting: list[Any] = []
             if not self._session.ended:
                 cleanup = protocol.DataRequest(
@@ -422,19 +435,26 @@ class DataClient:
                 self._session.add(Kind.CLEANUP, cleanup)
             if self._session.state is not State.CLOSED:
                 waiting = self._session.shut_down()
+            self._close_by = time.monotonic() + _CLOSE_TIMEOUT_S
             self._closing.set()
             self._requests_came.notify_all()
             self._state_changed.notify_all()
         fail_all(waiting, lambda request: self._session.ending())
         if threading.current_thread() is self._thread or not self._thread.is_alive():
             return
-        if connected:
-            self._thread.join(
-                _CLOSE_TIMEOUT_S if self._initialised else _CLOSE_BEFORE_INIT_TIMEOUT_S
-            )
+        self._wait_for_farewell()
         interrupt = self._interrupt
         if self._thread.is_alive() and interrupt is not None:
             interrupt()
+            self._thread.join(_CLOSE_TIMEOUT_S)
+
+    def _wait_for_farewell(self) -> None:
+        if not self._initialised:
+            self._thread.join(_CLOSE_BEFORE_INIT_TIMEOUT_S)
+            return
+        unsent = self._session.unsent + 1
+        while self._thread.is_alive() and self._session.unsent < unsent:
+            unsent = self._session.unsent
             self._thread.join(_CLOSE_TIMEOUT_S)
 
 

@@ -170,6 +170,7 @@ class RayletServicer:
         # Stock's message class lacks register_as.
         id = getattr(request, "register_as", b"") or ref.binary()
         self.object_refs[client_id][id] = ref
+        logger.debug("put: %s", id.hex())
         if request.client_ref_id:
             self.client_side_ref_map[client_id][request.client_ref_id] = id
         return protocol.PutResponse(id=id, valid=True)
@@ -184,6 +185,7 @@ class RayletServicer:
 
     def get(self, request: Any, client_id: str, context: Any = None) -> Iterator[Any]:
         """Yields the GetResponses that carry the list of the values asked for, or the error."""
+        logger.debug("get: %s", [id.hex() for id in request.ids])
         try:
             refs = [self.held.object_ref(client_id, id) for id in request.ids]
             with disable_client_hook(), self.lifetime.blocking_call(context) as wanted:
@@ -235,6 +237,7 @@ class RayletServicer:
         Raises:
             OwnerDiedError, ValueError: there is no such object.
         """
+        logger.debug("async get: %s", request.ids[0].hex())
         ref = self.held.object_ref(client_id, request.ids[0])
         with disable_client_hook():
             ref._on_completed(callback)

@@ -179,6 +179,11 @@ class ClientSession:
         """How many requests wait for an answer."""
         return len(self._ordered) + len(self._streamed)
 
+    @property
+    def unsent(self) -> int:
+        """How many requests stand in line to be sent."""
+        return len(self._outbox)
+
     # -- requests
 
     def add(

@@ -32,6 +32,7 @@ class Bridge:
     Args:
         context: the client's side.
         upstream: the server's side.
+        server_gone: tells whether the server's process has exited.
         attachment: tells when the stream is to end for another reason.
         session: learns of what is registered and which requests were passed on.
         clients: tells how many clients there are, for the answers that carry the number.
@@ -44,12 +45,14 @@ class Bridge:
         self,
         context: grpc.aio.ServicerContext,
         upstream: grpc.aio.StreamStreamCall,
+        server_gone: Callable[[], bool],
         attachment: Attachment,
         session: ProxiedSession,
         clients: Callable[[], int],
     ) -> None:
         self._context = context
         self._upstream = upstream
+        self._server_gone = server_gone
         self._attachment = attachment
         self._session = session
         self._registrations = session.registrations
@@ -106,6 +109,9 @@ class Bridge:
             data = await self._context.read()
             if data is grpc.aio.EOF:
                 break
+            if self._server_gone():
+                # Not handed over: the client may safely send it to the next server.
+                return
             self._look_at_request(data)
             try:
                 await self._upstream.write(data)

@@ -110,6 +110,7 @@ class _Stream:
         bridge = Bridge(
             self._context,
             upstream,
+            server.process.exited,
             self._attachment,
             session,
             lambda: len(self._hosts),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from typing import IO, Dict, Optional, Sequence
 
@@ -27,6 +28,26 @@ def _how(returncode: int) -> str:
     return text + ", maybe because memory ran out" if -returncode == signal.SIGKILL else text
 
 
+class _ExitProbe:
+    """Tells at once whether a child has exited, before the loop gets to hear of it."""
+
+    def __init__(self, pid: int) -> None:
+        self._poll = select.poll()
+        try:
+            self._fd: Optional[int] = os.pidfd_open(pid)
+        except (AttributeError, OSError):
+            self._fd = None  # Not on this system, or gone already; the loop will tell.
+            return
+        self._poll.register(self._fd, select.POLLIN)
+
+    def exited(self) -> bool:
+        return bool(self._poll.poll(0)) if self._fd is not None else False
+
+    def __del__(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+
+
 class ServerProcess:
     """A child process. To be used on the loop that spawned it.
 
@@ -43,6 +64,7 @@ class ServerProcess:
         self._process = process
         self._log_path = log_path
         self._exit = asyncio.ensure_future(process.wait())
+        self._kernel = _ExitProbe(process.pid)
         self.pid = process.pid
         self.log_name = os.path.basename(log_path) if log_path else None
 
@@ -76,7 +98,12 @@ class ServerProcess:
 
     @property
     def alive(self) -> bool:
+        """Whether the exit was not seen yet by this loop."""
         return not self._exit.done()
+
+    def exited(self) -> bool:
+        """Asks the kernel whether the process is gone: what is sent from now on has no effect."""
+        return self._exit.done() or self._kernel.exited()
 
     async def wait(self, timeout: Optional[float] = None) -> bool:
         """Waits for the exit, at most ``timeout`` seconds. Returns whether the process is gone."""
