@@ -45,16 +45,25 @@ _CLOSE_BEFORE_INIT_TIMEOUT_S = 1.0
 class _Feed:
     """The requests of one data stream, as gRPC takes them.
 
-    It hands out nothing before it is opened (the session must first know to whom it speaks), and
-    nothing more after it is closed: what then stands in line is for the next stream.
+    It hands out nothing before it is opened (the session must first know to whom it speaks), but
+    for the question who that is; and nothing more after it is closed: what then stands in line is
+    for the next stream.
+
+    Args:
+        client: whose requests these are.
+        asks: whether to begin with the question.
     """
 
-    def __init__(self, client: DataClient) -> None:
+    def __init__(self, client: DataClient, asks: bool) -> None:
         self._client = client
+        self._asks = asks
         self.opened = False
         self.closed = False
 
     def __iter__(self) -> Iterator[Any]:
+        if self._asks:
+            # Without an id of its own: it is no request of the session, whose ids others await.
+            yield protocol.DataRequest(connection_info=protocol.ConnectionInfoRequest())
         while True:
             request = self._client._next_request(self)
             if request is None:
@@ -281,17 +290,18 @@ class DataClient:
         deadline = self._session.remaining(time.monotonic()) if reconnecting else None
         if reconnecting and not self._channel_ready(deadline):
             return None
-        feed = _Feed(self)
+        asks = reconnecting and self.recovers
+        feed = _Feed(self, asks)
         call = protocol.Stub(self._channel, protocol.DATA_STREAMER).Datapath(
             iter(feed), metadata=self._stream_metadata(reconnecting), wait_for_ready=True
         )
         self._interrupt = call.cancel
         try:
-            told = self._meet(call, deadline) if reconnecting and self.recovers else None
-            if call.is_active():
-                self._opened(feed, told)
+            self._opened(feed, self._meet(call, deadline) if asks else None)
             for response in call:
                 self._dispatch(response)
+            return None
+        except StopIteration:
             return None
         except grpc.RpcError as e:
             return e
@@ -317,27 +327,29 @@ class DataClient:
             ready.cancel()
 
     def _meet(self, call: Any, timeout: float | None) -> Any:
-        """Waits until the proxier has attached the stream to a live server.
+        """Waits until the stream is attached to a live server, and learns which it is.
 
-        Returns the metadata in which it tells to which.
+        The question goes with the stream itself, since a middleman may pass on nothing else.
         """
         alarm = threading.Timer(max(timeout or 0, 0), call.cancel)
         alarm.daemon = True
         alarm.start()
         try:
-            return call.initial_metadata()
+            return next(call).connection_info
         finally:
             alarm.cancel()
 
     def _opened(self, feed: _Feed, told: Any) -> None:
-        incarnation = wire.incarnation_of(told)
+        """The stream is open. ``told``: the ConnectionInfoResponse if it was asked for."""
+        incarnation = (told.incarnation or None) if told is not None else None
+        handed = (told.handed or None) if told is not None else None
         with self._lock:
             if self._session.ended:
                 feed.opened = self._session.state is State.CLOSED
                 self._requests_came.notify_all()
                 return
             before = self._session.incarnation
-            reopened = self._session.opened(incarnation, wire.handed_of(told))
+            reopened = self._session.opened(incarnation, handed)
             if incarnation is not None:
                 self._session.heard()
             for request in reopened.restarted:

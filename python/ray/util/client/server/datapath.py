@@ -226,7 +226,9 @@ class DataStream:
         return self._servicer.PrepRuntimeEnv(request.prep_runtime_env)
 
     def _info(self, request: Any) -> Any:
-        return _ours(protocol.ConnectionInfoResponse, self._connection_info())
+        info = _ours(protocol.ConnectionInfoResponse, self._connection_info())
+        info.incarnation = self._session.incarnation
+        return info
 
     def _acknowledge(self, request: Any) -> None:
         self._session.cache.cleanup(request.acknowledge.req_id)

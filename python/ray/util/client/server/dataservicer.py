@@ -53,8 +53,7 @@ class DataServicer:
         self.basic_service = basic_service
         self._on_idle = on_idle
         self._sessions_changed = threading.Condition()
-        # Each client holds two threads of the server's pool.
-        self._sessions = Sessions(int(CLIENT_SERVER_MAX_THREADS / 2))
+        self._sessions = Sessions(_max_clients())
         self.stopped = StopFlag(self._sessions_changed)
         self._reaper = Reaper(
             self._sessions, self._sessions_changed, self.stopped, self._end_session
@@ -119,6 +118,7 @@ class DataServicer:
         try:
             with self._sessions_changed:
                 self._reaper.ensure_running()
+                self._sessions.max_clients = _max_clients()
                 session, superseded = self._sessions.attach(
                     client_id, stream, reconnecting=reconnecting, incarnation=incarnation
                 )
@@ -168,6 +168,11 @@ class DataServicer:
         return protocol.ConnectionInfoResponse(num_clients=self.num_clients, **version)
 
 
+def _max_clients() -> int:
+    # Each client holds two threads of the server's pool.
+    return int(CLIENT_SERVER_MAX_THREADS / 2)
+
+
 def _fail(context: Any, code: grpc.StatusCode, details: str, reason: Optional[str] = None) -> None:
     context.set_code(code)
     context.set_details(details)
@@ -190,5 +195,5 @@ def _turn_away(context: Any, client_id: str, refused: Refused) -> None:
     _fail(
         context,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"The server has as many clients as it can take ({int(CLIENT_SERVER_MAX_THREADS / 2)}).",
+        f"The server has as many clients as it can take ({_max_clients()}).",
     )

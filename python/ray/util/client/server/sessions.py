@@ -91,11 +91,11 @@ class Sessions:
     """All sessions of a server.
 
     Args:
-        max_clients: how many are admitted at a time.
+        max_clients: how many are admitted at a time; may be changed at any time.
     """
 
     def __init__(self, max_clients: int) -> None:
-        self._max_clients = max_clients
+        self.max_clients = max_clients
         self._by_client: Dict[str, Session] = {}
 
     def __len__(self) -> int:
@@ -120,7 +120,7 @@ class Sessions:
         if session is None:
             if reconnecting:
                 raise SessionGone(client_id)
-            if len(self) >= self._max_clients:
+            if len(self) >= self.max_clients:
                 raise ServerFull(client_id)
             session = self._by_client[client_id] = Session(client_id, incarnation)
         elif session.asked_to_end:

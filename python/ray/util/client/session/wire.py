@@ -10,9 +10,6 @@ SECRET_KEY = "ray-client-session-secret"
 # Client to proxier: the incarnation that the client believes in; a lower one than the session's is
 # refused. Proxier to client, in a data stream's initial metadata: the session's incarnation.
 INCARNATION_KEY = "ray-client-incarnation"
-# Proxier to client, beside the incarnation: the last request id that it has handed to any server of
-# the session. Requests after that one provably had no effect.
-HANDED_KEY = "ray-client-handed"
 # Proxier to specific server, every call: the key that the proxier gave that very process in the
 # environment variable. On one machine the servers of several clusters take ports out of one range,
 # and other users' programs may connect: neither may take a server for theirs.
@@ -37,17 +34,8 @@ CAPABILITIES: Tuple[str, ...] = (CAP_INCARNATIONS, CAP_REGISTER_AS)
 
 def incarnation_of(metadata: Optional[Iterable[Tuple[str, object]]]) -> Optional[int]:
     """Reads the incarnation out of gRPC metadata; None where there is none or it is no number."""
-    return _number(metadata, INCARNATION_KEY)
-
-
-def handed_of(metadata: Optional[Iterable[Tuple[str, object]]]) -> Optional[int]:
-    """Reads the last handed request id out of gRPC metadata; None where the peer does not tell."""
-    return _number(metadata, HANDED_KEY)
-
-
-def _number(metadata: Optional[Iterable[Tuple[str, object]]], wanted: str) -> Optional[int]:
     for key, value in metadata or ():
-        if key == wanted and isinstance(value, str) and value.isdecimal():
+        if key == INCARNATION_KEY and isinstance(value, str) and value.isdecimal():
             return int(value)
     return None
 

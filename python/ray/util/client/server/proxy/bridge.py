@@ -167,5 +167,6 @@ class Bridge:
             # A specific server has one client; users mean the cluster's.
             message = protocol.DataResponse.FromString(data)
             message.connection_info.num_clients = self._clients()
+            message.connection_info.handed = self._session.handed or 0
             return message.SerializeToString()
         return data

@@ -104,9 +104,7 @@ class _Stream:
     async def _carry(self, server: LiveServer) -> None:
         session = self._host.session
         upstream = server.take_stream() or self._open(server)
-        told = [(wire.INCARNATION_KEY, str(server.incarnation))]
-        if session.handed is not None:
-            told.append((wire.HANDED_KEY, str(session.handed)))
+        told = ((wire.INCARNATION_KEY, str(server.incarnation)),)
         bridge = Bridge(
             self._context,
             upstream,
