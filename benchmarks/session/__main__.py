@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ def _python(variable: str, default: str) -> str:
 
 def main() -> int:
     arguments = _parse()
+    # Ends as by Ctrl-C, so that the heads are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sizes = _QUICK if arguments.quick else Sizes()
     pythons = (
         _python("FORK_PYTHON", ".venv/bin/python"),
