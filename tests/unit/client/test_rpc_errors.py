@@ -40,7 +40,7 @@ Code = grpc.StatusCode
         (Code.UNAVAILABLE, "Socket closed", True),
         (Code.UNKNOWN, "Stream removed", True),
         (Code.INTERNAL, "RST_STREAM", True),
-        (Code.UNKNOWN, "Exception calling application: boom", False),
+        (Code.UNKNOWN, "Exception iterating responses: boom", True),
         (Code.INTERNAL, "Exception serializing request!", False),
         (Code.NOT_FOUND, "", False),
         (Code.FAILED_PRECONDITION, "", False),

@@ -11,13 +11,8 @@ from ray.util.client.limits import GRPC_UNRECOVERABLE_ERRORS
 from ray.util.client.session import wire
 from ray.util.client.session.errors import GracePeriodOver, SessionLost
 
-# How gRPC for Python reports that a server's handler raised, or that a request is no message:
-# both would go the same way again.
-_APPLICATION_FAULTS = (
-    "Exception calling application",
-    "Exception iterating responses",
-    "Exception serializing request!",
-)
+# How gRPC for Python reports a request that is no message: it would go the same way again.
+_NOT_A_MESSAGE = "Exception serializing request!"
 
 
 def reason(e: grpc.RpcError) -> str | None:
@@ -34,7 +29,8 @@ def recoverable(e: grpc.RpcError) -> bool:
         return True  # as soon as this client has met the new incarnation
     if e.code() in GRPC_UNRECOVERABLE_ERRORS:
         return False
-    return not (e.details() or "").startswith(_APPLICATION_FAULTS)
+    # UNKNOWN is what a middleman's handler ends with when the call behind it breaks.
+    return e.details() != _NOT_A_MESSAGE
 
 
 def decode_exception(e: grpc.RpcError) -> Exception:
