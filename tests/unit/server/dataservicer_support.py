@@ -93,9 +93,8 @@ class Stream:
     def __init__(self, channel: grpc.Channel, metadata: Dict[str, str]) -> None:
         self._requests: queue.Queue[Any] = queue.Queue()
         stub = protocol.Stub(channel, protocol.DATA_STREAMER)
-        self.call = stub.Datapath(
-            iter(self._requests.get, None), metadata=list(metadata.items()), timeout=TOO_LONG
-        )
+        # Without a deadline: a session may have to last as long as all tests of a module.
+        self.call = stub.Datapath(iter(self._requests.get, None), metadata=list(metadata.items()))
 
     def send(self, req_id: int = 0, **request: Any) -> None:
         self._requests.put(protocol.DataRequest(req_id=req_id, **request))

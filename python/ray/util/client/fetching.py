@@ -37,6 +37,11 @@ class Fetch:
         self._next_chunk = 0
         self._call: Any = None
 
+    @property
+    def pieces(self) -> int:
+        """How many pieces have arrived."""
+        return self._next_chunk
+
     def attempt(self, get_object: Callable[..., Any], metadata: Any, wait: float) -> bytearray:
         """Asks the server once.
 
@@ -94,7 +99,7 @@ def fetch(
     timeout: float | None,
     poll: float,
     incarnation: Callable[[], int | None],
-    over_gaps: Callable[[Deadline, Callable[[], Any]], Any],
+    over_gaps: Callable[[Deadline, Callable[[], Any], Callable[[], int]], Any],
     call: Callable[..., Any],
     metadata: Callable[[], Any],
 ) -> bytearray:
@@ -108,7 +113,7 @@ def fetch(
         timeout: seconds; None waits as long as it takes.
         poll: seconds.
         incarnation: tells which server answers at present.
-        over_gaps: repeats an attempt over interruptions, by a deadline.
+        over_gaps: repeats an attempt over interruptions, by a deadline, as long as pieces come.
         call: the stub's method.
         metadata: makes the metadata of a call.
 
@@ -120,7 +125,9 @@ def fetch(
     while True:
         try:
             return over_gaps(
-                deadline, lambda: reading.attempt(call, metadata(), deadline.within(poll))
+                deadline,
+                lambda: reading.attempt(call, metadata(), deadline.within(poll)),
+                lambda: reading.pieces,
             )
         except GetTimeoutError:
             if deadline.over:

@@ -40,7 +40,11 @@ class Deadline:
 
 
 def call_over_gaps(
-    data: DataClient, grace_period: float, deadline: Deadline, attempt: Callable[[], Any]
+    data: DataClient,
+    grace_period: float,
+    deadline: Deadline,
+    attempt: Callable[[], Any],
+    progress: Callable[[], int] = lambda: 0,
 ) -> Any:
     """Makes a call, again and again while failing may pass.
 
@@ -52,6 +56,7 @@ def call_over_gaps(
         grace_period: seconds; 0 makes one attempt.
         deadline: the caller's.
         attempt: makes the gRPC call.
+        progress: grows with what failed attempts have achieved; a call that gets on is not given up.
 
     Raises:
         TimeoutError: the deadline is over.
@@ -60,6 +65,7 @@ def call_over_gaps(
     """
     pause = _FIRST_PAUSE_S
     give_up: Deadline | None = None
+    achieved = progress()
     while True:
         data.check_alive()
         try:
@@ -70,6 +76,8 @@ def call_over_gaps(
                 raise
             if deadline.over:
                 raise TimeoutError("no answer in time; the session is interrupted") from e
+            if progress() != achieved:
+                give_up, pause, achieved = None, _FIRST_PAUSE_S, progress()
             give_up = give_up or Deadline(grace_period)
             if give_up.over:
                 raise

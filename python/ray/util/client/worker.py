@@ -227,8 +227,13 @@ class Worker:
             req_id = self._req_id
         return [("thread_id", str(threading.get_ident())), ("req_id", str(req_id))]
 
-    def _over_gaps(self, deadline: Deadline, attempt: Callable[[], Any]) -> Any:
-        return call_over_gaps(self.data_client, self._grace_period, deadline, attempt)
+    def _over_gaps(
+        self,
+        deadline: Deadline,
+        attempt: Callable[[], Any],
+        progress: Callable[[], int] = lambda: 0,
+    ) -> Any:
+        return call_over_gaps(self.data_client, self._grace_period, deadline, attempt, progress)
 
     def _call_stub(
         self,
