@@ -56,7 +56,7 @@ def call_over_gaps(
         grace_period: seconds; 0 makes one attempt.
         deadline: the caller's.
         attempt: makes the gRPC call.
-        progress: grows with what failed attempts have achieved; a call that gets on is not given up.
+        progress: grows with what failed attempts achieve; a call that gets on is not given up.
 
     Raises:
         TimeoutError: the deadline is over.
