@@ -117,8 +117,9 @@ class Link:
         try:
             await asyncio.gather(*pumps, return_exceptions=True)
         finally:
-            self._connections.discard(connection)
+            # A silent connection stays as it is, telling nobody, until the link is closed.
             if not connection.silent:
+                self._connections.discard(connection)
                 writer.close()
                 up_writer.close()
 

@@ -33,9 +33,14 @@ def descendants(pid: int) -> List[psutil.Process]:
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Tells whether the process still runs; a zombie does not."""
+    """Tells whether the process still runs; a zombie does not.
+
+    The main thread of a killed process may be a zombie while others still run.
+    """
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        if not process.is_running():
+            return False
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.NoSuchProcess:
         return False
 

@@ -2,6 +2,7 @@
 
 import grpc
 import pytest
+
 from ray.util.client import unary
 from ray.util.client.session.errors import SessionLost
 from ray.util.client.unary import Deadline, call_over_gaps

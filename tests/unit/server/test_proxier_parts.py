@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -272,6 +273,8 @@ async def test_without_packages_there_is_nothing_to_keep():
 
 async def test_health_is_reported_over_an_outage_and_an_outage_is_logged_once(monkeypatch, caplog):
     monkeypatch.setattr("ray.util.client.server.proxy.health._EVERY_S", 0)
+    # Ray turns this off once it has set up its logging, which an earlier test may have done.
+    monkeypatch.setattr(logging.getLogger("ray"), "propagate", True)
     gcs = FlakyGcs(failures=3)
     reporting = asyncio.ensure_future(keep_reporting(gcs))
     await asyncio.wait_for(gcs.enough.wait(), 30)
