@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ from ray import cloudpickle
 from ray.job_config import JobConfig
 from ray.runtime_env import RuntimeEnv
 from ray.util.client.server.proxier import serve_proxier
+from ray.util.client.server.proxy import health
 from ray.util.client.server.proxy.gcs import Gcs
 from ray.util.client.server.proxy.health import keep_reporting
 from ray.util.client.server.proxy.job_config import BadJobConfig, RuntimeEnvSpec, runtime_env_of
@@ -271,15 +271,15 @@ async def test_without_packages_there_is_nothing_to_keep():
     assert gcs.calls == []
 
 
-async def test_health_is_reported_over_an_outage_and_an_outage_is_logged_once(monkeypatch, caplog):
+async def test_health_is_reported_over_an_outage_and_an_outage_is_logged_once(monkeypatch):
     monkeypatch.setattr("ray.util.client.server.proxy.health._EVERY_S", 0)
-    # Ray turns this off once it has set up its logging, which an earlier test may have done.
-    monkeypatch.setattr(logging.getLogger("ray"), "propagate", True)
+    said = []
+    monkeypatch.setattr(health.logger, "error", lambda *text: said.append(text))
     gcs = FlakyGcs(failures=3)
     reporting = asyncio.ensure_future(keep_reporting(gcs))
     await asyncio.wait_for(gcs.enough.wait(), 30)
     reporting.cancel()
-    assert caplog.text.count("could not be reported") == 1
+    assert len(said) == 1 and "could not be reported" in said[0][0]
     key, value, namespace = gcs.calls[-1]
     assert (key, namespace) == (b"ray_client_server", b"healthcheck")
     assert b'"time"' in value
