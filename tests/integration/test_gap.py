@@ -70,7 +70,6 @@ def test_ctrl_c_ends_a_call_in_the_gap(waiting: Session, code: str) -> None:
     assert waiting.client.run("ray.get(add_one.remote(1))") == 2
 
 
-@pytest.mark.skip(reason="SIGINT is lost now and then in ray.get of a healthy session: open")
 @pytest.mark.parametrize("code", ["ray.get(pending)", "ray.wait([pending])"])
 def test_ctrl_c_ends_a_call_of_a_healthy_session(waiting: Session, code: str) -> None:
     step = waiting.client.start(f"mark('begun'); {code}")
