@@ -79,6 +79,39 @@ def test_ctrl_c_ends_a_call_of_a_healthy_session(waiting: Session, code: str) ->
     assert waiting.client.run("ray.get(add_one.remote(1))") == 2
 
 
+# Interrupts the main thread again and again, each time after another while, wherever it then is.
+INTERRUPTIONS = """
+    import random, signal, threading, time
+
+    def interrupt(seed):
+        chance = random.Random(seed)
+        for _ in range(150):
+            ready.wait()
+            ready.clear()
+            time.sleep(chance.random() * 0.004)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    ready = threading.Event()
+    threading.Thread(target=interrupt, args=(7,), daemon=True).start()
+    interrupted = 0
+    while interrupted < 150:
+        try:
+            ready.set()
+            while True:
+                {call}
+        except KeyboardInterrupt:
+            interrupted += 1
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["ray.get(ray.put(1))", "ray.get(add_one.remote(1))", "ray.wait([ray.put(1)])"]
+)
+def test_a_session_survives_ctrl_c_at_any_point(waiting: Session, call: str) -> None:
+    waiting.client.run(INTERRUPTIONS.format(call=call))
+    assert waiting.client.run("ray.get(add_one.remote(1))") == 2
+
+
 def test_shutdown_ends_in_the_gap(make_session: MakeSession) -> None:
     # The goodbye does not get through, so the new server lives for the length of the grace period.
     session = make_session(environment={"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "2"})
@@ -100,4 +133,5 @@ def test_threads_that_call_in_the_gap_all_go_on_with_one_new_server(waiting: Ses
         codes = [f"ray.get(add_one.remote({number}))" for number in range(8)]
         steps = [waiting.client.start(code, thread=True) for code in codes]
     assert [step.value() for step in steps] == list(range(1, 9))
-    assert len(waiting.cluster.servers()) == len(before)
+    # Servers of earlier sessions may be ending meanwhile, so only the new ones are counted.
+    assert len([s for s in waiting.cluster.servers() if s not in before]) == 1

@@ -17,7 +17,7 @@ import grpc
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.ray_constants import env_integer
 from ray.util.client import protocol
-from ray.util.client.limits import GRPC_OPTIONS, RECONNECT_OPTIONS
+from ray.util.client.limits import GRPC_OPTIONS, RECONNECT_OPTIONS, SINGLE_THREADED_OPTIONS
 from ray.util.client.session.errors import (
     ConnectFailed,
     NothingListening,
@@ -70,7 +70,9 @@ def make_channel(
     if secure and credentials is None and not tls_in_environment():
         credentials = grpc.ssl_channel_credentials()
     return init_grpc_channel(
-        address, options=GRPC_OPTIONS + RECONNECT_OPTIONS, credentials=credentials
+        address,
+        options=GRPC_OPTIONS + RECONNECT_OPTIONS + SINGLE_THREADED_OPTIONS,
+        credentials=credentials,
     )
 
 

@@ -3,6 +3,9 @@
 One thread opens the stream, reads it, and opens it again after an interruption until the grace
 period is over. Callers add requests and wait for their replies. Whoever touches the session's core
 holds ``_lock``; nobody waits or calls back while holding it.
+
+Ctrl-C may interrupt a caller between any two steps, so handing a request over is a single step: it
+is appended to the arrivals, and the stream's own thread takes it from there.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -40,6 +44,15 @@ _LONGEST_PAUSE_S = 1.0
 # still to be sent. Before the server has answered the init there is nothing to lose.
 _CLOSE_TIMEOUT_S = 5.0
 _CLOSE_BEFORE_INIT_TIMEOUT_S = 1.0
+
+
+class _Arrival(NamedTuple):
+    """A request that a caller has handed over; the session's core does not know it yet."""
+
+    kind: Kind
+    message: Any
+    reply: Any
+    retries: int
 
 
 class _Feed:
@@ -101,7 +114,9 @@ class DataClient:
         self._on_lost = on_lost
         self._session = ClientSession(grace_period)
         self._lock = threading.Lock()
-        self._requests_came = threading.Condition(self._lock)
+        self._arrivals: deque[_Arrival] = deque()
+        # Locked while there is nothing to send. A bare lock, since callers touch it.
+        self._gate = threading.Lock()
         self._state_changed = threading.Condition(self._lock)
         self._closing = threading.Event()
         self._interrupt: Callable[[], Any] | None = None
@@ -217,22 +232,52 @@ class DataClient:
         return reply.wait()
 
     def _send(self, kind: Kind, message: Any, reply: Any, retries: int = 0) -> None:
-        with self._lock:
+        self.check_alive()
+        self._arrivals.append(_Arrival(kind, message, reply, retries))
+        self._wake()
+        if self._session.ended:
+            self._turn_away()
+
+    def _wake(self) -> None:
+        try:
+            self._gate.release()
+        except RuntimeError:  # It is open already.
+            pass
+
+    def _let_in(self) -> None:
+        """Makes requests of the session out of the arrivals. Called with the lock held."""
+        while self._arrivals:
+            kind, message, reply, retries = self._arrivals.popleft()
             request = self._session.add(kind, message, reply, retries=retries)
             message.req_id = request.req_id
-            self._requests_came.notify()
+
+    def _turn_away(self) -> None:
+        """Tells those who came when the session was just ending that it has ended."""
+        while self._arrivals:
+            try:
+                reply = self._arrivals.popleft().reply
+            except IndexError:  # Another thread has told the last one.
+                return
+            if reply is not None:
+                reply.failed(self._session.ending())
 
     # -- the stream
 
     def _next_request(self, feed: _Feed) -> Any:
-        with self._lock:
-            while not feed.closed:
-                request = self._session.take() if feed.opened else None
-                if request is not None:
-                    return request.message
-                if feed.opened and self._closing.is_set():
-                    return None
-                self._requests_came.wait()
+        while True:
+            with self._lock:
+                if feed.closed:
+                    break
+                if feed.opened:
+                    if not self._session.ended:
+                        self._let_in()
+                    request = self._session.take()
+                    if request is not None:
+                        return request.message
+                    if self._closing.is_set():
+                        break
+            self._gate.acquire()
+        self._wake()  # The next stream's feed may wait as well.
         return None
 
     def _run(self) -> None:
@@ -262,7 +307,7 @@ class DataClient:
     def _still_to_say(self, error: BaseException | None) -> bool:
         """Whether a shutdown in an interruption has a last chance to tell the server."""
         with self._lock:
-            unsent = self._initialised and self._session.unsent
+            unsent = self._initialised and self._session.unsent + len(self._arrivals)
         if not unsent or not self._may_pass(error) or time.monotonic() > self._close_by:
             return False
         time.sleep(_FIRST_PAUSE_S)
@@ -346,7 +391,7 @@ class DataClient:
         with self._lock:
             if self._session.ended:
                 feed.opened = self._session.state is State.CLOSED
-                self._requests_came.notify_all()
+                self._wake()
                 return
             before = self._session.incarnation
             reopened = self._session.opened(incarnation, handed)
@@ -357,7 +402,7 @@ class DataClient:
             for request in reopened.retried:
                 budgets.spend(request.message.task, request.retries)
             feed.opened = True
-            self._requests_came.notify_all()
+            self._wake()
             self._state_changed.notify_all()
         fail_all(reopened.lost, lambda request: outcome_unknown(request.message))
         if incarnation is not None and before is not None:
@@ -379,7 +424,7 @@ class DataClient:
     def _close_feed(self, feed: _Feed) -> None:
         with self._lock:
             feed.closed = True
-            self._requests_came.notify_all()
+            self._wake()
 
     def _dispatch(self, response: Any) -> None:
         req_id = response.req_id
@@ -406,7 +451,7 @@ class DataClient:
         if up_to is not None and not self._session.ended:
             acknowledge = protocol.AcknowledgeRequest(req_id=up_to)
             self._session.add(Kind.ACKNOWLEDGE, protocol.DataRequest(acknowledge=acknowledge))
-            self._requests_came.notify()
+            self._wake()
 
     def _negotiated(self, init: Any) -> None:
         with self._lock:
@@ -423,6 +468,7 @@ class DataClient:
             if not self._session.ended:
                 waiting = self._session.give_up(self._cause(error))
             self._state_changed.notify_all()
+        self._turn_away()
         if waiting or self._session.cause is not None:
             logger.error("%s", self._session.cause)
         fail_all(waiting, lambda request: self._session.ending())
@@ -441,6 +487,7 @@ class DataClient:
         with self._lock:
             waiting: list[Any] = []
             if not self._session.ended:
+                self._let_in()
                 cleanup = protocol.DataRequest(
                     connection_cleanup=protocol.ConnectionCleanupRequest()
                 )
@@ -449,8 +496,9 @@ class DataClient:
                 waiting = self._session.shut_down()
             self._close_by = time.monotonic() + _CLOSE_TIMEOUT_S
             self._closing.set()
-            self._requests_came.notify_all()
+            self._wake()
             self._state_changed.notify_all()
+        self._turn_away()
         fail_all(waiting, lambda request: self._session.ending())
         if threading.current_thread() is self._thread or not self._thread.is_alive():
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from ray._private import ray_constants
 
@@ -39,6 +40,10 @@ GRPC_OPTIONS = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", GRPC_KEEPALIVE_TIME_MS // 2),
 ]
+
+# A client's get runs on the caller's thread alone. Otherwise one thread serves all streams of a
+# channel, and a Ctrl-C inside gRPC could leave it waiting for a lock that nobody gives back.
+SINGLE_THREADED_OPTIONS = [(ChannelOptions.SingleThreadedUnaryStream, 1)]
 
 # What only a client's or a proxier's outgoing channel needs: after an outage try again soon,
 # where gRPC's own back-off would grow to two minutes.

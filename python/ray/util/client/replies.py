@@ -15,6 +15,7 @@ from typing import Any
 import ray.cloudpickle as cloudpickle
 from ray.util.client.limits import OBJECT_TRANSFER_WARNING_SIZE
 from ray.util.client.session.errors import ProtocolError
+from ray.util.client.slot import Slot
 from ray.util.debug import log_once
 
 
@@ -43,7 +44,7 @@ class BlockingReply:
     """An answer that a thread waits for."""
 
     def __init__(self) -> None:
-        self._future: Future = Future()
+        self._future = Slot()
 
     def done(self, response: Any) -> bool:
         self._future.set_result(response)

@@ -45,6 +45,7 @@ def call_over_gaps(
     deadline: Deadline,
     attempt: Callable[[], Any],
     progress: Callable[[], int] = lambda: 0,
+    check_wanted: Callable[[], None] = lambda: None,
 ) -> Any:
     """Makes a call, again and again while failing may pass.
 
@@ -57,6 +58,7 @@ def call_over_gaps(
         deadline: the caller's.
         attempt: makes the gRPC call.
         progress: grows with what failed attempts achieve; a call that gets on is not given up.
+        check_wanted: raises when nobody waits for the outcome any more.
 
     Raises:
         TimeoutError: the deadline is over.
@@ -67,6 +69,7 @@ def call_over_gaps(
     give_up: Deadline | None = None
     achieved = progress()
     while True:
+        check_wanted()
         data.check_alive()
         try:
             return attempt()

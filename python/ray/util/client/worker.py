@@ -28,6 +28,7 @@ from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray.exceptions import GetTimeoutError
 from ray.job_config import JobConfig
 from ray.util.client import auto_init, protocol, ray
+from ray.util.client.aside import Aside
 from ray.util.client.client_pickler import dumps_from_client, loads_from_server
 from ray.util.client.connecting import (
     make_channel,
@@ -45,6 +46,7 @@ from ray.util.client.rpc_errors import decode_exception
 from ray.util.client.session import wire
 from ray.util.client.session.client import State
 from ray.util.client.session.errors import ServerStartFailed
+from ray.util.client.slot import Slot
 from ray.util.client.stubs import (
     ClientActorClass,
     ClientActorHandle,
@@ -116,6 +118,7 @@ class Worker:
         self._req_id = 0
         self._req_id_lock = threading.Lock()
         self.closed = False
+        self._aside = Aside()
         secure = secure or tls_in_environment() or _credentials is not None
         self.channel = make_channel(conn_str, secure, _credentials)
         self.server = protocol.Stub(self.channel, protocol.DRIVER)
@@ -123,6 +126,7 @@ class Worker:
             wait_for_server(self.channel, conn_str, secure, connection_retries, self._first_ping)
         except BaseException:
             self.channel.close()
+            self._aside.close()
             raise
         self._open_streams()
 
@@ -196,7 +200,8 @@ class Worker:
     def ping_server(self, timeout: float | None = None) -> bool:
         """Whether the cluster answers within ``timeout`` seconds."""
         try:
-            self._first_ping(timeout if timeout is not None else MAX_BLOCKING_OPERATION_TIME_S)
+            limit = timeout if timeout is not None else MAX_BLOCKING_OPERATION_TIME_S
+            self._aside.run(lambda errand: self._first_ping(limit))
             return True
         except grpc.RpcError:
             return False
@@ -211,6 +216,7 @@ class Worker:
         self.data_client.close()
         self.log_client.close()
         self.channel.close()
+        self._aside.close()
 
     # -- calls
 
@@ -233,7 +239,11 @@ class Worker:
         attempt: Callable[[], Any],
         progress: Callable[[], int] = lambda: 0,
     ) -> Any:
-        return call_over_gaps(self.data_client, self._grace_period, deadline, attempt, progress)
+        return self._aside.run(
+            lambda errand: call_over_gaps(
+                self.data_client, self._grace_period, deadline, attempt, progress, errand.check
+            )
+        )
 
     def _call_stub(
         self,
@@ -477,7 +487,7 @@ class Worker:
         self, task: Any, num_returns: int, retries: int = 0
     ) -> list[Future]:
         task.client_id = self._client_id
-        futures: list[Future] = [Future() for _ in range(num_returns)]
+        futures: list[Future] = [Slot() for _ in range(num_returns)]
         size = task.ByteSize()
         self.data_client.Schedule(task, futures, retries)
         self.total_outbound_message_size_bytes += size
