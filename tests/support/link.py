@@ -38,10 +38,11 @@ class _Connection:
             writer.close()
 
     def reset(self) -> None:
-        """Closes both halves at once with a TCP reset."""
+        """Closes both halves at once with a TCP reset. Does nothing to a half that is closed."""
         for writer in self._writers:
             sock = writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            if sock.fileno() >= 0:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
 
 
