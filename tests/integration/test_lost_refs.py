@@ -1,10 +1,12 @@
-"""Refs and handles from before the death raise Ray's own exceptions, at once, and say why."""
+"""Without replay, refs and handles from before the death raise Ray's own exceptions, at once."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.client import Failure
+from tests.conftest import MakeClient, MakeSession
+from tests.support.client import Failure, StepFailed
+from tests.support.cluster import Cluster
 from tests.support.session import Session
 
 SETUP = """
@@ -23,8 +25,14 @@ SETUP = """
         threading.Event().wait()
 
     put, result, pending, actor = ray.put(1), identity.remote(2), never.remote(), Actor.remote()
-    ray.get([put, result, actor.ping.remote()])
+    ray.get([put, actor.ping.remote()]), ray.wait([result])
 """
+
+
+@pytest.fixture
+def session(make_session: MakeSession) -> Session:
+    """A session that goes on with an empty server."""
+    return make_session(environment={"RAY_CLIENT_RECOVERY": "reconnect"})
 
 
 @pytest.fixture
@@ -91,3 +99,18 @@ def test_the_session_is_none_the_worse_for_it(bereft: Session) -> None:
     assert bereft.client.run("ray.get(identity.remote(3))") == 3
     assert bereft.client.run("ray.get(Actor.remote().ping.remote())") == "pong"
     assert bereft.cluster.servers() == [bereft.server]
+
+
+def test_recovery_may_be_switched_off(make_session: MakeSession) -> None:
+    session = make_session(environment={"RAY_CLIENT_RECOVERY": "off"})
+    assert session.client.run("ray.get(ray.put(1))") == 1
+    session.lose_server()
+    failure = session.client.fails("while True: ray.get(ray.put(1))")
+    assert "ConnectionError" in failure.bases and "RAY_CLIENT_RECOVERY" in failure.text
+    assert session.client.run("ray.is_initialized()") is False
+
+
+def test_an_unknown_setting_is_refused(make_client: MakeClient, cluster: Cluster) -> None:
+    client = make_client(environment={"RAY_CLIENT_RECOVERY": "sometimes"})
+    with pytest.raises(StepFailed, match="replay, reconnect, off; not 'sometimes'"):
+        client.connect(cluster.address)

@@ -11,6 +11,7 @@ from ray.util.client.session.client import (
     ACKNOWLEDGE_BATCH_SIZE,
     FATES,
     TABLE,
+    UNANSWERED,
     ClientSession,
     Fate,
     Input,
@@ -162,7 +163,7 @@ def test_a_task_that_was_not_sent_uses_up_no_retry():
     session = connected()
     task = session.add(Kind.TASK, "", retries=1)
     session.stream_broke(now=0.0)
-    assert session.opened(2) == ([], [], [])
+    assert session.opened(2) == ([], [], [], [])
     assert task.retries == 1
 
 
@@ -305,7 +306,7 @@ class Life(RuleBasedStateMachine):
         self.waiting, self.incarnation, self.now = set(), 1, 0.0
 
     @precondition(lambda self: not self.session.ended)
-    @rule(kind=st.sampled_from([k for k in Kind if k not in (Kind.ACKNOWLEDGE, Kind.CLEANUP)]))
+    @rule(kind=st.sampled_from([k for k in Kind if k not in UNANSWERED]))
     def add(self, kind):
         self.waiting.add(self.session.add(kind, ""))
 

@@ -53,7 +53,7 @@ def test_an_empty_message_has_no_kind():
 
 
 def test_unknown_fields_are_passed_over():
-    unknown = bytes([0xC2, 0x3E, 2, 1, 2, 0xC9, 0x3E, *range(8), 0xCD, 0x3E, *range(4)])
+    unknown = bytes([0x82, 0x7d, 2, 1, 2, 0x89, 0x7d, *range(8), 0x95, 0x7d, *range(4)])
     data = unknown + protocol.DataRequest(req_id=9).SerializeToString()
     assert p.peek(data).req_id == 9
 

@@ -37,6 +37,19 @@ def of_actor(*layers: Options) -> int:
     return _chosen(_ACTOR_OPTION, 0, *layers)
 
 
+def of_calls(*layers: Options) -> int:
+    """Retries of an actor's calls: -1 is without limit. ``layers``: the most specific first."""
+    return _chosen("max_task_retries", 0, *layers)
+
+
+def is_detached(*layers: Options) -> bool:
+    """Whether an actor outlives the job that makes it. ``layers``: the most specific first."""
+    for options in layers:
+        if options and options.get("lifetime") is not None:
+            return options["lifetime"] == "detached"
+    return False
+
+
 def spend(task: Any, left: int) -> None:
     """Writes into a task message that only so many retries, or restarts, are left."""
     options = {}

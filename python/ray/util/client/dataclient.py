@@ -15,12 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
 from ray.util.client import budgets, protocol, ray
 from ray.util.client.chunking import messages
+from ray.util.client.lineage import Limits, Lineage, Recovery, Submission
 from ray.util.client.losses import outcome_unknown
 from ray.util.client.replies import (
     BlockingReply,
@@ -29,10 +30,21 @@ from ray.util.client.replies import (
     TicketReply,
     fail_all,
 )
-from ray.util.client.rpc_errors import grace_period_over, recoverable, session_lost
+from ray.util.client.rpc_errors import grace_period_over, reason, recoverable, session_lost
 from ray.util.client.session import wire
-from ray.util.client.session.client import ClientSession, Kind, Reopened, State
+from ray.util.client.session.client import (
+    STREAMED,
+    UNTRACKED,
+    ClientSession,
+    Kind,
+    Reopened,
+    Request,
+    State,
+)
 from ray.util.client.session.errors import SessionLost
+from ray.util.client.session.info import SessionInfo, SessionState
+from ray.util.client.session.journal import Outcome
+from ray.util.client.states import Listeners
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +58,6 @@ _CLOSE_TIMEOUT_S = 5.0
 _CLOSE_BEFORE_INIT_TIMEOUT_S = 1.0
 
 
-class _Arrival(NamedTuple):
-    """A request that a caller has handed over; the session's core does not know it yet."""
-
-    kind: Kind
-    message: Any
-    reply: Any
-    retries: int
-
-
 class _Feed:
     """The requests of one data stream, as gRPC takes them.
 
@@ -64,19 +67,18 @@ class _Feed:
 
     Args:
         client: whose requests these are.
-        asks: whether to begin with the question.
+        first: what to begin with; None for nothing.
     """
 
-    def __init__(self, client: DataClient, asks: bool) -> None:
+    def __init__(self, client: DataClient, first: Any) -> None:
         self._client = client
-        self._asks = asks
+        self.first = first
         self.opened = False
         self.closed = False
 
     def __iter__(self) -> Iterator[Any]:
-        if self._asks:
-            # Without an id of its own: it is no request of the session, whose ids others await.
-            yield protocol.DataRequest(connection_info=protocol.ConnectionInfoRequest())
+        if self.first is not None:
+            yield self.first
         while True:
             request = self._client._next_request(self)
             if request is None:
@@ -97,6 +99,7 @@ class DataClient:
         context: the client context that the session belongs to. References that come with answers
             are made in it.
         on_lost: called once, on the data thread, if the session is lost, before anybody hears.
+        recovery: what is to be restored after a death of the server.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class DataClient:
         grace_period: float,
         context: Any,
         on_lost: Callable[[], None],
+        recovery: Recovery = Recovery.REPLAY,
     ) -> None:
         self._channel = channel
         self._metadata = metadata
@@ -114,7 +118,10 @@ class DataClient:
         self._on_lost = on_lost
         self._session = ClientSession(grace_period)
         self._lock = threading.Lock()
-        self._arrivals: deque[_Arrival] = deque()
+        self._recovery = recovery
+        self._lineage: Lineage | None = None
+        # What callers have handed over and the session's core does not know yet.
+        self._arrivals: deque[Request | Callable[[Lineage], Any]] = deque()
         # Locked while there is nothing to send. A bare lock, since callers touch it.
         self._gate = threading.Lock()
         self._state_changed = threading.Condition(self._lock)
@@ -122,6 +129,12 @@ class DataClient:
         self._interrupt: Callable[[], Any] | None = None
         self._pause = _FIRST_PAUSE_S
         self._initialised = False
+        # What is needed to begin the session anew with a proxier that has forgotten it.
+        self._init: Any = None
+        self._namespace = ""
+        self._forgotten = False
+        self._last_recovery_s: float | None = None
+        self.listeners = Listeners()
         self._close_by = 0.0
         self._last_error: BaseException | None = None
         self.request_queue = _Untracked(self)
@@ -149,6 +162,33 @@ class DataClient:
         """Whether the cluster can carry this session over the death of its server."""
         return wire.CAP_INCARNATIONS in self._session.capabilities
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether objects are called by names that this client mints."""
+        return wire.CAP_TOKENS in self._session.capabilities
+
+    def info(self) -> SessionInfo:
+        """The session as it is now."""
+        with self._lock:
+            return self._info()
+
+    def _info(self) -> SessionInfo:
+        core = self._session
+        journal = None if self._lineage is None else self._lineage.journal
+        return SessionInfo(
+            SessionState[core.state.name],
+            core.incarnation,
+            core.recoveries,
+            journal.restored if journal else 0,
+            journal.resubmitted if journal else 0,
+            {reason.name.lower(): count for reason, count in journal.lost.items()}
+            if journal
+            else {},
+            self._last_recovery_s,
+            journal.bytes if journal else 0,
+            journal.entries if journal else 0,
+        )
+
     def check_alive(self) -> None:
         """Raises the session's ending error if it has ended."""
         with self._lock:
@@ -172,6 +212,7 @@ class DataClient:
 
     def Init(self, request: Any) -> Any:
         """Begins the session on the server. Returns the InitResponse."""
+        self._init = request
         reply = InitReply(self._negotiated)
         self._send(Kind.INIT, protocol.DataRequest(init=request), reply)
         return self._await(reply).init
@@ -207,6 +248,47 @@ class DataClient:
         kind = Kind.QUERY if named else Kind.TASK
         self._send(kind, protocol.DataRequest(task=task), TicketReply(futures), retries)
 
+    # By name, with a server that has tokens.
+
+    def submit(self, message: Any, reply: Any, submission: Submission) -> None:
+        """Sends what makes objects or actors, and files it in the journal.
+
+        Args:
+            message: a DataRequest.
+            reply: gets the answer; None if nobody waits.
+            submission: what the journal is to know of it.
+        """
+        request = Request(UNTRACKED, Kind.JOURNALED, message, reply)
+        request.needs, request.submission = submission.needs, submission
+        self._hand_over(request)
+
+    def ask(self, kind: Kind, message: Any, reply: Any, needs: tuple[bytes, ...]) -> Request:
+        """Asks for objects by their names. Returns what :meth:`withdraw` takes back."""
+        request = Request(UNTRACKED, kind, message, reply, needs=needs)
+        self._hand_over(request)
+        return request
+
+    def withdraw(self, request: Request) -> None:
+        """Nobody waits for this any more; the server is told where it has been told of it."""
+        request.waiter = None
+        message = protocol.DataRequest(withdraw=protocol.WithdrawRequest())
+        self._arrivals.append(Request(UNTRACKED, Kind.WITHDRAW, message, submission=request))
+        self._wake()
+
+    def outcomes(self, names: Sequence[bytes]) -> list[Outcome]:
+        """What is known of objects without asking the server."""
+        assert self._lineage is not None
+        with self._lock:
+            return self._lineage.outcomes(names)
+
+    def note(self, what: Callable[[Lineage], Any]) -> None:
+        """Tells the journal something, in its turn among the requests. Never waits."""
+        self._arrivals.append(what)
+
+    def await_reply(self, reply: BlockingReply) -> Any:
+        """Waits for the answer. Raises what the reply failed with."""
+        return self._await(reply)
+
     def RegisterGetCallback(
         self, request: Any, load: Callable[[Any], Any], callback: Callable[[Any], None]
     ) -> None:
@@ -232,8 +314,11 @@ class DataClient:
         return reply.wait()
 
     def _send(self, kind: Kind, message: Any, reply: Any, retries: int = 0) -> None:
+        self._hand_over(Request(UNTRACKED, kind, message, reply, retries=retries))
+
+    def _hand_over(self, request: Request) -> None:
         self.check_alive()
-        self._arrivals.append(_Arrival(kind, message, reply, retries))
+        self._arrivals.append(request)
         self._wake()
         if self._session.ended:
             self._turn_away()
@@ -247,38 +332,91 @@ class DataClient:
     def _let_in(self) -> None:
         """Makes requests of the session out of the arrivals. Called with the lock held."""
         while self._arrivals:
-            kind, message, reply, retries = self._arrivals.popleft()
-            request = self._session.add(kind, message, reply, retries=retries)
-            message.req_id = request.req_id
+            arrival = self._arrivals.popleft()
+            if isinstance(arrival, Request):
+                self._session.queue(arrival)
+            elif self._lineage is not None:
+                arrival(self._lineage)
+
+    def _take_notes(self, lineage: Lineage) -> None:
+        """Takes what callers have told the journal out of the arrivals. The lock is held."""
+        waiting = [self._arrivals.popleft() for _ in range(len(self._arrivals))]
+        for arrival in waiting:
+            if not isinstance(arrival, Request):
+                arrival(lineage)
+        requests = [arrival for arrival in waiting if isinstance(arrival, Request)]
+        self._arrivals.extendleft(reversed(requests))
 
     def _turn_away(self) -> None:
         """Tells those who came when the session was just ending that it has ended."""
         while self._arrivals:
             try:
-                reply = self._arrivals.popleft().reply
+                arrival = self._arrivals.popleft()
             except IndexError:  # Another thread has told the last one.
                 return
-            if reply is not None:
-                reply.failed(self._session.ending())
+            if isinstance(arrival, Request) and arrival.waiter is not None:
+                arrival.waiter.failed(self._session.ending())
 
     # -- the stream
 
     def _next_request(self, feed: _Feed) -> Any:
         while True:
+            failed: list[tuple[Any, Exception]] = []
             with self._lock:
                 if feed.closed:
                     break
                 if feed.opened:
                     if not self._session.ended:
                         self._let_in()
-                    request = self._session.take()
-                    if request is not None:
+                    request = self._take(failed)
+                    if request is not None and not failed:
                         return request.message
-                    if self._closing.is_set():
+                    if request is None and not failed and self._closing.is_set():
                         break
-            self._gate.acquire()
+            if not failed:
+                self._gate.acquire()
+            for reply, error in failed:
+                reply.failed(error)
         self._wake()  # The next stream's feed may wait as well.
         return None
+
+    def _take(self, failed: list[tuple[Any, Exception]]) -> Request | None:
+        """The next request to send, after what it needs. Called with the lock held.
+
+        Args:
+            failed: gets replies that are to be told, after the lock was released, that what they
+                wait for is lost. Nothing was taken then.
+        """
+        while True:
+            request = self._session.take()
+            if request is None:
+                return None
+            if request.kind in STREAMED and request.waiter is None:
+                self._session.strike(request)  # Its caller has gone.
+                continue
+            if request.kind is Kind.WITHDRAW:
+                withdrawn = request.submission
+                self._session.strike(withdrawn)
+                if withdrawn.req_id <= UNTRACKED:
+                    continue
+                request.message.withdraw.req_id = withdrawn.req_id
+            if self._lineage is not None:
+                restores = self._lineage.restores_for(request)
+                failed.extend(self._lineage.take_failures())
+                if request.kind is Kind.GET:
+                    error = self._lineage.failure_among(request.needs)
+                    if error is not None:
+                        self._session.strike(request)
+                        failed.append((request.waiter, error))
+                        return None
+                if restores or failed:
+                    self._session.untake(request)
+                    self._session.queue_first(restores)
+                    if failed:
+                        return None
+                    continue
+            request.message.req_id = request.req_id
+            return request
 
     def _run(self) -> None:
         ray.set_context(self._context)
@@ -293,6 +431,8 @@ class DataClient:
                 self._closing.wait(self._pause)
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
                 reconnecting = True
+        except SessionLost as e:
+            error = e
         except Exception as e:  # A fault of this program must not leave callers waiting.
             logger.exception("The data stream's thread failed.")
             error = e
@@ -302,6 +442,8 @@ class DataClient:
     def _may_pass(self, error: BaseException | None) -> bool:
         if self._grace_period == 0:
             return False
+        if isinstance(error, grpc.RpcError) and reason(error) == wire.REASON_SESSION_UNKNOWN:
+            return self._recovery is Recovery.REPLAY and self._lineage is not None
         return error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
 
     def _still_to_say(self, error: BaseException | None) -> bool:
@@ -319,11 +461,15 @@ class DataClient:
         first = False
         if not self._may_pass(error):
             return False
+        if isinstance(error, grpc.RpcError):
+            self._forgotten = reason(error) == wire.REASON_SESSION_UNKNOWN
         with self._lock:
             if not self._closing.is_set():
                 first = self._session.state is not State.SUSPENDED
                 self._session.stream_broke(time.monotonic())
                 self._state_changed.notify_all()
+                if first:
+                    self.listeners.tell(self._info())
             over = self._session.remaining(time.monotonic()) <= 0
         if first:
             self._pause = _FIRST_PAUSE_S
@@ -335,14 +481,13 @@ class DataClient:
         deadline = self._session.remaining(time.monotonic()) if reconnecting else None
         if reconnecting and not self._channel_ready(deadline):
             return None
-        asks = reconnecting and self.recovers
-        feed = _Feed(self, asks)
+        feed = _Feed(self, self._first_message() if reconnecting and self.recovers else None)
         call = protocol.Stub(self._channel, protocol.DATA_STREAMER).Datapath(
             iter(feed), metadata=self._stream_metadata(reconnecting), wait_for_ready=True
         )
         self._interrupt = call.cancel
         try:
-            self._opened(feed, self._meet(call, deadline) if asks else None)
+            self._opened(feed, None if feed.first is None else self._meet(call, deadline))
             for response in call:
                 self._dispatch(response)
             return None
@@ -354,7 +499,18 @@ class DataClient:
             self._close_feed(feed)
             call.cancel()
 
+    def _first_message(self) -> Any:
+        """What a reopened stream begins with. Without an id of its own: nobody else awaits it."""
+        if not self._forgotten:
+            return protocol.DataRequest(connection_info=protocol.ConnectionInfoRequest())
+        again = protocol.DataRequest(init=self._init)
+        again.init.after = self.incarnation or 0
+        again.init.namespace = self._namespace
+        return again
+
     def _stream_metadata(self, reconnecting: bool) -> list[Any]:
+        if self._forgotten:
+            return [*self._metadata, ("reconnecting", "False")]
         told = [("reconnecting", str(reconnecting))]
         if self.incarnation is not None:
             told.append((wire.INCARNATION_KEY, str(self.incarnation)))
@@ -380,14 +536,13 @@ class DataClient:
         alarm.daemon = True
         alarm.start()
         try:
-            return next(call).connection_info
+            return next(call)
         finally:
             alarm.cancel()
 
     def _opened(self, feed: _Feed, told: Any) -> None:
-        """The stream is open. ``told``: the ConnectionInfoResponse if it was asked for."""
-        incarnation = (told.incarnation or None) if told is not None else None
-        handed = (told.handed or None) if told is not None else None
+        """The stream is open. ``told``: the answer to its first message, if it had one."""
+        incarnation, handed = self._heard_of(told)
         with self._lock:
             if self._session.ended:
                 feed.opened = self._session.state is State.CLOSED
@@ -395,31 +550,77 @@ class DataClient:
                 return
             before = self._session.incarnation
             reopened = self._session.opened(incarnation, handed)
+            failed = self._replay(before, incarnation, reopened)
             if incarnation is not None:
-                self._session.heard()
+                self._heard()
             for request in reopened.restarted:
-                request.waiter.restart()
+                if request.waiter is not None:
+                    request.waiter.restart()
             for request in reopened.retried:
                 budgets.spend(request.message.task, request.retries)
             feed.opened = True
             self._wake()
             self._state_changed.notify_all()
+            self.listeners.tell(self._info())
         fail_all(reopened.lost, lambda request: outcome_unknown(request.message))
+        for reply, error in failed:
+            reply.failed(error)
         if incarnation is not None and before is not None:
             self._report(before, incarnation, reopened)
+
+    def _heard_of(self, told: Any) -> tuple[int | None, int | None]:
+        """The server's incarnation, and the newest request that any server was given."""
+        if told is None:
+            return None, None
+        if told.WhichOneof("type") == "init":
+            if not told.init.ok:
+                raise SessionLost(f"The session could not be begun anew: {told.init.msg}")
+            self._forgotten = False
+            return told.init.incarnation or None, None
+        info = told.connection_info
+        return info.incarnation or None, info.handed or None
+
+    def _replay(
+        self, before: int | None, now: int | None, reopened: Reopened
+    ) -> list[tuple[Any, Exception]]:
+        """Puts in line what is to be restored. Returns replies to be told that theirs is lost."""
+        lineage = self._lineage
+        if lineage is None or before is None or now is None or before == now:
+            return []
+        if self._recovery is Recovery.OFF:
+            raise SessionLost(
+                "The session's server died, and RAY_CLIENT_RECOVERY is set to 'off'."
+            )
+        self._take_notes(lineage)
+        # What the user has released is not to be run again, even if the server has not heard of it.
+        for request in (*self._session.in_line, *self._arrivals):
+            if isinstance(request, Request) and request.kind is Kind.RELEASE:
+                lineage.drop(request.message.release.ids)
+        restores = lineage.replay(now, reopened.journaled)
+        # Nobody holds what these make, but they were asked for and not yet handed to any server.
+        bare = (r for r in reopened.journaled if not r.sent and not lineage.knows(r))
+        self._session.queue_first([*restores, *bare])
+        return lineage.take_failures()
 
     def _report(self, before: int, now: int, reopened: Reopened) -> None:
         if before == now:
             logger.info("Reconnected to the session's server.")
             return
         logger.warning(
-            "The session's server died; the session goes on with incarnation %d. Objects and "
-            "actors that the dead server owned are lost. Calls under way: %d are made again, the "
-            "outcome of %d is not known.",
+            "The session's server died; after %.2f s the session goes on with incarnation %d. %s",
+            self._last_recovery_s or 0,
             now,
-            len(reopened.retried),
-            len(reopened.lost),
+            self._summary(reopened),
         )
+
+    def _summary(self, reopened: Reopened) -> str:
+        if self._lineage is None:
+            return (
+                "Objects and actors that the dead server owned are lost. Calls under way: "
+                f"{len(reopened.retried)} are made again, the outcome of {len(reopened.lost)} is "
+                "not known."
+            )
+        return self._lineage.summary()
 
     def _close_feed(self, feed: _Feed) -> None:
         with self._lock:
@@ -429,7 +630,7 @@ class DataClient:
     def _dispatch(self, response: Any) -> None:
         req_id = response.req_id
         with self._lock:
-            if self._session.heard():
+            if self._heard():
                 self._state_changed.notify_all()
             request = self._session.waiting(req_id)
             if request is None:
@@ -446,6 +647,14 @@ class DataClient:
             with self._lock:
                 self._strike(req_id)
 
+    def _heard(self) -> bool:
+        """The peer has answered. Returns whether that ends an interruption. The lock is held."""
+        took = self._grace_period - self._session.remaining(time.monotonic())
+        ended = self._session.heard()
+        if ended:
+            self._last_recovery_s = took
+        return ended
+
     def _strike(self, req_id: int) -> None:
         up_to = self._session.answered(req_id)
         if up_to is not None and not self._session.ended:
@@ -455,7 +664,11 @@ class DataClient:
 
     def _negotiated(self, init: Any) -> None:
         with self._lock:
+            self._namespace = init.namespace
             self._session.negotiated(init.capabilities, init.incarnation)
+            if self.has_tokens:
+                replays = self._recovery is Recovery.REPLAY
+                self._lineage = Lineage(Limits.from_environment(), replays)
             self._initialised = True
 
     # -- the end
@@ -467,13 +680,17 @@ class DataClient:
             waiting: list[Any] = []
             if not self._session.ended:
                 waiting = self._session.give_up(self._cause(error))
+                self.listeners.tell(self._info())
             self._state_changed.notify_all()
+        self.listeners.close()
         self._turn_away()
         if waiting or self._session.cause is not None:
             logger.error("%s", self._session.cause)
         fail_all(waiting, lambda request: self._session.ending())
 
     def _cause(self, error: BaseException | None) -> SessionLost:
+        if isinstance(error, SessionLost):
+            return error
         if self._grace_period and (error is None or isinstance(error, grpc.RpcError)):
             if error is None or recoverable(error):
                 return grace_period_over(self._grace_period, self._last_error)
@@ -494,6 +711,7 @@ class DataClient:
                 self._session.add(Kind.CLEANUP, cleanup)
             if self._session.state is not State.CLOSED:
                 waiting = self._session.shut_down()
+                self.listeners.tell(self._info())
             self._close_by = time.monotonic() + _CLOSE_TIMEOUT_S
             self._closing.set()
             self._wake()

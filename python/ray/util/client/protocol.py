@@ -86,6 +86,7 @@ TerminateRequest = _message("TerminateRequest")
 TerminateResponse = _message("TerminateResponse")
 WaitRequest = _message("WaitRequest")
 WaitResponse = _message("WaitResponse")
+WithdrawRequest = _message("WithdrawRequest")
 
 
 class Method(NamedTuple):

@@ -17,24 +17,33 @@ _settle_lock = threading.Lock()
 
 
 class _Reference:
-    """An id that may still be on its way, and its release when the last holder is gone.
+    """Something of the cluster: its name on the wire, its id, and its release by the last holder.
 
     Mixed into Ray's id classes. Thread-safe. The destructor takes no lock and never waits: it hands
-    the id (or the future that will have it) to the worker's release queue.
+    the name (or the ticket that will have it) to the worker's release queue.
+
+    With a stock server the name is the cluster's id, which comes with the ticket. Otherwise a
+    ticket has a ``token``, which is the name from the beginning; nothing but questions for the id
+    itself (``binary()``, ``hex()``) waits then.
     """
 
     _worker: Any = None
-    _pending: Future | None = None
+    _name: bytes | None = None
+    _ticket: Future | None = None
     _releases = True
 
     def __init__(self, id: bytes | Future) -> None:
         worker = ray.get_context().client_worker
         if isinstance(id, bytes):
+            super()._set_id(id)  # type: ignore[misc]
             self._worker = worker
-            self._set_id(id)
+            self._take_name(id if worker is None else worker.name_of(id))
         elif isinstance(id, Future):
-            self._pending = id
+            self._ticket = id
             self._worker = worker
+            token = getattr(id, "token", None)
+            if token is not None:
+                self._take_name(token, minted=True)
         else:
             raise TypeError(f"An id is bytes or a Future of bytes, not {type(id).__name__}: {id!r}")
 
@@ -42,17 +51,15 @@ class _Reference:
         worker = self._worker
         if worker is None or not self._releases or not worker.is_connected():
             return
-        pending = self._pending
-        # super(): the id is there already, resolving it again could wait.
-        worker.call_release(super().binary() if pending is None else pending)  # type: ignore[misc]
+        worker.call_release(self._ticket if self._name is None else self._name)
 
-    def _set_id(self, id: bytes) -> None:
-        super()._set_id(id)  # type: ignore[misc]
+    def _take_name(self, name: bytes, *, minted: bool = False) -> None:
+        self._name = name
         if self._worker is not None:
-            self._worker.call_retain(id)
+            self._worker.call_retain(name, minted=minted)
 
     def _wait_for_id(self, timeout: float | None = None) -> None:
-        """Waits until the id is known.
+        """Waits until the cluster's id is known.
 
         Args:
             timeout: seconds; None waits until the server answers or the session ends.
@@ -61,20 +68,29 @@ class _Reference:
             GetTimeoutError: the time is over.
             Exception: what the server answered instead of an id, or why the session ended.
         """
-        pending = self._pending
-        if pending is None:
+        ticket = self._ticket
+        if ticket is None:
             return
         try:
-            id = pending.result(timeout)
+            id = ticket.result(timeout)
         except FutureTimeout as e:
             # From Python 3.11 on this is the builtin, which the server's answer may be as well.
-            if pending.done():
+            if ticket.done():
                 raise
             raise GetTimeoutError("The server has not confirmed the call in time.") from e
         with _settle_lock:
-            if self._pending is not None:
-                self._set_id(id)
-                self._pending = None
+            if self._ticket is not None:
+                super()._set_id(id)  # type: ignore[misc]
+                if self._name is None:
+                    self._take_name(id)
+                elif self._worker is not None:
+                    self._worker.note_id(self._name, id)
+                self._ticket = None
+
+    def _wait_for_name(self, timeout: float | None = None) -> None:
+        """Waits until the name is known. Arguments and errors as those of ``_wait_for_id``."""
+        if self._name is None:
+            self._wait_for_id(timeout)
 
     def binary(self) -> bytes:
         self._wait_for_id()
@@ -89,12 +105,17 @@ class _Reference:
         return super().is_nil()  # type: ignore[misc]
 
     def __hash__(self) -> int:
-        return hash(self.binary())
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self.id == other.id
 
     @property
     def id(self) -> bytes:
-        """The cluster's id; waits for it where the call is not confirmed yet."""
-        return self.binary()
+        """The name on the wire; waits for it where only the cluster can give it."""
+        self._wait_for_name()
+        assert self._name is not None
+        return self._name
 
 
 class ClientObjectRef(_Reference, raylet.ObjectRef):
@@ -143,5 +164,6 @@ class ClientActorRef(_Reference, raylet.ActorID):
     """
 
     def __init__(self, id: bytes | Future, weak_ref: bool | None = False) -> None:
-        self._releases = not weak_ref
+        # By a token of its own the server tells the reference from the actor, which goes on.
+        self._releases = not weak_ref or hasattr(id, "token")
         _Reference.__init__(self, id)

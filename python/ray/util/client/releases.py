@@ -33,10 +33,11 @@ class Releases:
         self._thread = threading.Thread(target=self._run, name="ray_client_releases", daemon=True)
         self._thread.start()
 
-    def retain(self, id: bytes) -> None:
-        """One more reference to ``id``."""
+    def retain(self, id: bytes) -> bool:
+        """One more reference to ``id``. Returns whether it is the first."""
         with self._lock:
             self.held[id] += 1
+            return self.held[id] == 1
 
     def release(self, id: bytes | Future) -> None:
         """One reference less. A future stands for an id that was never retained."""

@@ -6,6 +6,7 @@ complete, or ``failed(error)``. Both run on the session's data thread and must n
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,8 @@ from ray.util.client.limits import OBJECT_TRANSFER_WARNING_SIZE
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.slot import Slot
 from ray.util.debug import log_once
+
+logger = logging.getLogger(__name__)
 
 
 def error_from(pickled: bytes) -> Exception:
@@ -47,11 +50,13 @@ class BlockingReply:
         self._future = Slot()
 
     def done(self, response: Any) -> bool:
-        self._future.set_result(response)
+        if not self._future.done():
+            self._future.set_result(response)
         return True
 
     def failed(self, error: Exception) -> None:
-        self._future.set_exception(error)
+        if not self._future.done():
+            self._future.set_exception(error)
 
     def wait(self, timeout: float | None = None) -> Any:
         """Waits for the answer.
@@ -69,6 +74,13 @@ class BlockingReply:
             if self._future.done():
                 raise
             raise TimeoutError(f"no answer within {timeout} s") from e
+
+
+class WaitReply(BlockingReply):
+    """The answer to a wait for objects."""
+
+    def restart(self) -> None:
+        """Another incarnation will answer; nothing has come yet."""
 
 
 class InitReply(BlockingReply):
@@ -109,12 +121,117 @@ class TicketReply:
             )
         else:
             for future, id in zip(self._futures, ticket.return_ids):
-                future.set_result(id)
+                # What was submitted again keeps the id that it had first.
+                if not future.done():
+                    future.set_result(id)
         return True
 
     def failed(self, error: Exception) -> None:
         for future in self._futures:
-            future.set_exception(error)
+            if not future.done():
+                future.set_exception(error)
+
+
+class RestoreReply:
+    """The answer to what is submitted again.
+
+    Args:
+        first: who waited for the answer of the first submission, if anybody did.
+    """
+
+    def __init__(self, first: Any) -> None:
+        self._first = first
+
+    def done(self, response: Any) -> bool:
+        body = getattr(response, response.WhichOneof("type"))
+        if not body.valid:
+            logger.warning("Something could not be restored: %s", error_from(body.error))
+        if self._first is not None:
+            self._first.done(response)
+        return True
+
+    def failed(self, error: Exception) -> None:
+        if self._first is not None:
+            self._first.failed(error)
+
+
+class PartsReply:
+    """Values that come one behind the other, in pieces, when all of them are ready.
+
+    Args:
+        request: the request message; its first wanted piece is kept up to date.
+        tell: called once, on the data thread: with the values' bytes, or with an exception.
+    """
+
+    def __init__(self, request: Any, tell: Callable[[list[Any] | Exception], None]) -> None:
+        self._request = request
+        self._tells = [tell]
+        self._data = bytearray()
+        self._sizes: Sequence[int] = ()
+        self._next_chunk = 0
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces have arrived."""
+        return self._next_chunk
+
+    def restart(self) -> None:
+        """Forgets the pieces: another incarnation will send the values, from their beginning."""
+        self._data = bytearray()
+        self._want(0)
+
+    def _want(self, chunk: int) -> None:
+        self._next_chunk = chunk
+        self._request.get.start_chunk_id = chunk
+
+    def done(self, response: Any) -> bool:
+        got = response.get
+        if not got.valid:
+            self.failed(error_from(got.error))
+            return True
+        if got.chunk_id < self._next_chunk:
+            return False
+        if got.chunk_id > self._next_chunk:
+            self.failed(
+                ProtocolError(
+                    f"Piece {got.chunk_id} of an object came where piece {self._next_chunk} was due"
+                )
+            )
+            return True
+        warn_of_size(got.total_size)
+        if got.chunk_id == 0:
+            self._sizes = got.sizes
+        if got.total_chunks == 1:
+            self._tell(_split(got.data, self._sizes))
+            return True
+        self._data += got.data
+        self._want(got.chunk_id + 1)
+        if self._next_chunk < got.total_chunks:
+            return False
+        self._tell(_split(self._data, self._sizes))
+        return True
+
+    def failed(self, error: Exception) -> None:
+        self._tell(error)
+
+    def _tell(self, outcome: list[Any] | Exception) -> None:
+        try:
+            tell = self._tells.pop()
+        except IndexError:
+            return
+        tell(outcome)
+
+
+def _split(data: Any, sizes: Sequence[int]) -> list[Any] | Exception:
+    if sum(sizes) != len(data):
+        return ProtocolError(f"{len(data)} bytes came where {sum(sizes)} were announced")
+    if len(sizes) == 1:
+        return [data]
+    parts, start, view = [], 0, memoryview(data)
+    for size in sizes:
+        parts.append(view[start : start + size])
+        start += size
+    return parts
 
 
 class ObjectReply:

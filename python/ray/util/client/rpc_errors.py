@@ -15,6 +15,11 @@ from ray.util.client.session.errors import GracePeriodOver, SessionLost
 _NOT_A_MESSAGE = "Exception serializing request!"
 
 
+# What passes as soon as this client's data stream has met the new incarnation, or has begun the
+# session anew with a proxier that knows nothing of it.
+_UNTIL_RECONNECTED = frozenset({wire.REASON_STALE_INCARNATION, wire.REASON_SESSION_UNKNOWN})
+
+
 def reason(e: grpc.RpcError) -> str | None:
     """Why a fork's proxier failed the call; None from a stock one."""
     trailing = getattr(e, "trailing_metadata", None)
@@ -25,8 +30,8 @@ def recoverable(e: grpc.RpcError) -> bool:
     """Tells whether the same call may succeed later."""
     if not callable(getattr(e, "code", None)):
         return False
-    if reason(e) == wire.REASON_STALE_INCARNATION:
-        return True  # as soon as this client has met the new incarnation
+    if reason(e) in _UNTIL_RECONNECTED:
+        return True
     if e.code() in GRPC_UNRECOVERABLE_ERRORS:
         return False
     # UNKNOWN is what a middleman's handler ends with when the call behind it breaks.

@@ -10,11 +10,16 @@ none that share a thread with other calls.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
+
+# How late Ctrl-C may be noticed, in seconds.
+_SLICE_S = 0.2
 
 
 class _Unset:
@@ -83,7 +88,7 @@ class Slot(Future):
             gate = threading.Lock()
             gate.acquire()
             self._gates.append(gate)
-            if self._value is _Unset and not gate.acquire(timeout=_bounded(timeout)):
+            if self._value is _Unset and not _acquired(gate, timeout):
                 self._forget(gate)
         return self._value is not _Unset
 
@@ -110,6 +115,13 @@ class Slot(Future):
         return self._error
 
 
-def _bounded(timeout: float | None) -> float:
-    """Seconds as a lock takes them, where -1 is for ever."""
-    return -1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)
+def _acquired(gate: Any, timeout: float | None) -> bool:
+    """Waits for a lock, at most ``timeout`` seconds. Returns whether it was acquired."""
+    # In slices: a signal that comes just before the lock is waited for does not end the wait.
+    give_up_at = math.inf if timeout is None else time.monotonic() + timeout
+    while True:
+        left = give_up_at - time.monotonic()
+        if gate.acquire(timeout=min(max(left, 0), _SLICE_S)):
+            return True
+        if left <= _SLICE_S:
+            return False

@@ -21,6 +21,7 @@ from ray._private.utils import check_oversized_function
 from ray.util.client import budgets, protocol, ray
 from ray.util.client.options import validate_options
 from ray.util.client.refs import ClientActorRef, ClientObjectRef
+from ray.util.client.session.journal import Kind
 
 _RemoteExecType = protocol.ClientTask
 
@@ -85,11 +86,11 @@ class _Registered(ClientStub):
         thread = threading.get_ident()
         self._pickling.add(thread)
         try:
-            data = ray.worker._dumps_from_client(self._target())
+            pickled = ray.worker._pickle(self._target())
         finally:
             self._pickling.discard(thread)
-        check_oversized_function(data, self._name, self._what, None)
-        self._held = ray.worker._put_pickled(data, client_ref_id=self._client_side_ref.id)
+        check_oversized_function(pickled.data, self._name, self._what, None)
+        self._held = ray.worker._put_pickled(pickled, client_ref_id=self._client_side_ref.id)
 
     def _target(self) -> Any:
         raise NotImplementedError
@@ -144,6 +145,10 @@ class ClientRemoteFunc(_Registered):
     def _retries(self, options: dict[str, Any] | None = None) -> int:
         return budgets.of_task(options, self._options)
 
+    @staticmethod
+    def _journal_kind(options: dict[str, Any] | None = None) -> Kind:
+        return Kind.TASK
+
 
 class ClientActorClass(_Registered):
     """A class whose instances are actors.
@@ -172,7 +177,8 @@ class ClientActorClass(_Registered):
 
     def remote(self, *args: Any, **kwargs: Any) -> ClientActorHandle:
         self._init_signature.bind(*args, **kwargs)
-        return _created_actor(ray.call_remote(self, *args, **kwargs), self)
+        futures = ray.call_remote(self, *args, **kwargs)
+        return _created_actor(futures, self, self._call_retries())
 
     def options(self, **kwargs: Any) -> ActorOptionWrapper:
         return ActorOptionWrapper(self, kwargs)
@@ -202,6 +208,12 @@ class ClientActorClass(_Registered):
 
     def _retries(self, options: dict[str, Any] | None = None) -> int:
         return budgets.of_actor(options, self._options)
+
+    def _journal_kind(self, options: dict[str, Any] | None = None) -> Kind:
+        return Kind.DETACHED if budgets.is_detached(options, self._options) else Kind.ACTOR
+
+    def _call_retries(self, options: dict[str, Any] | None = None) -> int:
+        return budgets.of_calls(options, self._options)
 
 
 class _Method(NamedTuple):
@@ -233,6 +245,8 @@ class ClientActorHandle(ClientStub):
         self, actor_ref: ClientActorRef, actor_class: ClientActorClass | None = None
     ) -> None:
         self.actor_ref = actor_ref
+        # How often a call may be repeated after a death; known of actors that were made here.
+        self._call_retries = 0
         self._methods = None if actor_class is None else _methods_of(actor_class.actor_cls)
 
     @property
@@ -335,8 +349,11 @@ class ClientRemoteMethod(ClientStub):
         return self._method_num_returns
 
     def _retries(self, options: dict[str, Any] | None = None) -> int:
-        # The actor died with the server that owned it: there is nobody to call again.
-        return 0
+        return budgets.of_calls(options, {"max_task_retries": self._actor_handle._call_retries})
+
+    @staticmethod
+    def _journal_kind(options: dict[str, Any] | None = None) -> Kind:
+        return Kind.CALL
 
 
 class OptionWrapper:
@@ -367,19 +384,26 @@ class OptionWrapper:
     def _retries(self) -> int:
         return self._remote_stub._retries(self._options)
 
+    def _journal_kind(self) -> Kind:
+        return self._remote_stub._journal_kind(self._options)
+
 
 class ActorOptionWrapper(OptionWrapper):
     """An actor class with options for the actors that it makes."""
 
     def remote(self, *args: Any, **kwargs: Any) -> ClientActorHandle:
         self._remote_stub._init_signature.bind(*args, **kwargs)
-        return _created_actor(ray.call_remote(self, *args, **kwargs), self._remote_stub)
+        stub = self._remote_stub
+        futures = ray.call_remote(self, *args, **kwargs)
+        return _created_actor(futures, stub, stub._call_retries(self._options))
 
 
-def _created_actor(futures: list[Future], stub: Any) -> ClientActorHandle:
+def _created_actor(futures: list[Future], stub: Any, call_retries: int) -> ClientActorHandle:
     (future,) = futures
     actor_class = stub if isinstance(stub, ClientActorClass) else None
-    return ClientActorHandle(ClientActorRef(future), actor_class=actor_class)
+    handle = ClientActorHandle(ClientActorRef(future), actor_class=actor_class)
+    handle._call_retries = call_retries
+    return handle
 
 
 def set_task_options(task: Any, options: dict[str, Any] | None, field: str = "options") -> None:

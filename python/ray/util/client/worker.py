@@ -29,7 +29,7 @@ from ray.exceptions import GetTimeoutError
 from ray.job_config import JobConfig
 from ray.util.client import auto_init, protocol, ray
 from ray.util.client.aside import Aside
-from ray.util.client.client_pickler import dumps_from_client, loads_from_server
+from ray.util.client.client_pickler import loads_from_server
 from ray.util.client.connecting import (
     make_channel,
     ping_request,
@@ -38,7 +38,10 @@ from ray.util.client.connecting import (
 )
 from ray.util.client.dataclient import DataClient
 from ray.util.client.fetching import fetch
+from ray.util.client.lineage import Recovery
 from ray.util.client.logsclient import LogstreamClient
+from ray.util.client.named import NamedObjects
+from ray.util.client.pickling import Pickled, pickle_for_server
 from ray.util.client.refs import ClientActorRef, ClientObjectRef
 from ray.util.client.releases import Releases
 from ray.util.client.replies import error_from
@@ -46,6 +49,7 @@ from ray.util.client.rpc_errors import decode_exception
 from ray.util.client.session import wire
 from ray.util.client.session.client import State
 from ray.util.client.session.errors import ServerStartFailed
+from ray.util.client.session.journal import Kind
 from ray.util.client.slot import Slot
 from ray.util.client.stubs import (
     ClientActorClass,
@@ -114,6 +118,10 @@ class Worker:
         ]
         self._grace_period = _grace_period()
         self._converted: dict[str, ClientStub] = {}
+        # Cluster's id -> token, for ids that somebody asked for; weak enough: a few bytes each.
+        self._tokens: dict[bytes, bytes] = {}
+        self._by_name: NamedObjects | None = None
+        self._recovery = Recovery.from_environment()
         self.total_outbound_message_size_bytes = 0
         self._req_id = 0
         self._req_id_lock = threading.Lock()
@@ -140,6 +148,7 @@ class Worker:
             self._grace_period,
             ray.get_context(),
             on_lost=lambda: auto_init.forbid(self),
+            recovery=self._recovery,
         )
         self._releases = Releases(self._send_release)
         self.data_client.start()
@@ -173,6 +182,8 @@ class Worker:
         answer = self.data_client.Init(request)
         if not answer.ok:
             raise ServerStartFailed(f"Initialization failure from server:\n{answer.msg}")
+        if self.data_client.has_tokens:
+            self._by_name = NamedObjects(self.data_client, self._client_id)
         if not self.data_client.recovers:
             logger.info(
                 "The cluster runs a stock Ray Client server: this session survives a broken "
@@ -284,7 +295,10 @@ class Worker:
 
     def register_callback(self, ref: ClientObjectRef, callback: Callable[[Any], None]) -> None:
         """Calls back with an object's value, or an exception, when it is ready."""
-        pending = ref._pending
+        if self._by_name is not None:
+            self._by_name.call_back(ref.id, callback)
+            return
+        pending = ref._ticket
         if pending is None or pending.done():
             self._get_later(ref.id, callback)
             return
@@ -332,6 +346,8 @@ class Worker:
         return self._get(vals, timeout) if vals else []
 
     def _get(self, refs: list[ClientObjectRef], timeout: float | None) -> list[Any]:
+        if self._by_name is not None:
+            return self._by_name.get([ref.id for ref in refs], timeout)
         ids = self._ids(refs, Deadline(timeout))
         try:
             data = fetch(
@@ -355,7 +371,7 @@ class Worker:
     @staticmethod
     def _ids(refs: Sequence[ClientObjectRef], deadline: Deadline) -> list[bytes]:
         for ref in refs:
-            ref._wait_for_id(deadline.remaining())
+            ref._wait_for_name(deadline.remaining())
         return [ref.id for ref in refs]
 
     def put(self, val: Any, *, client_ref_id: bytes | None = None) -> ClientObjectRef:
@@ -365,9 +381,12 @@ class Worker:
                 "Calling 'put' on an ObjectRef is not allowed. To store the reference itself, put "
                 "it into a list and call 'put' on that."
             )
-        return self._put_pickled(self._dumps_from_client(val), client_ref_id)
+        return self._put_pickled(self._pickle(val), client_ref_id)
 
-    def _put_pickled(self, data: bytes, client_ref_id: bytes | None) -> ClientObjectRef:
+    def _put_pickled(self, pickled: Pickled, client_ref_id: bytes | None) -> ClientObjectRef:
+        if self._by_name is not None:
+            return ClientObjectRef(self._by_name.put(pickled.data, pickled.needs, client_ref_id))
+        data = pickled.data
         answer = self.data_client.PutObject(
             protocol.PutRequest(data=data, client_ref_id=client_ref_id)
         )
@@ -399,6 +418,10 @@ class Worker:
         named, ready = self._named(object_refs, deadline)
         while len(ready) < num_returns and named:
             wanted = min(num_returns - len(ready), len(named))
+            if self._by_name is not None:
+                left = deadline.remaining()
+                ready.update(named[id] for id in self._by_name.wait(list(named), wanted, left))
+                break
             answer = self._wait_once(list(named), wanted, deadline)
             if len(answer) >= wanted or deadline.over:
                 ready.update(named[id] for id in answer)
@@ -434,7 +457,7 @@ class Worker:
         failed: set[int] = set()
         for index, ref in enumerate(refs):
             try:
-                ref._wait_for_id(deadline.remaining())
+                ref._wait_for_name(deadline.remaining())
             except GetTimeoutError:
                 continue
             except Exception:  # Whatever it is, ray.get() of the reference will raise it.
@@ -478,18 +501,32 @@ class Worker:
                 "using Ray Client."
             )
         task = instance._prepare_client_task()
-        task.data = self._dumps_from_client((args, kwargs))
+        pickled = self._pickle((args, kwargs))
+        task.data = pickled.data
         if num_returns is None or num_returns in ("dynamic", -1):
             num_returns = 1
-        return self._call_schedule_for_task(task, num_returns, instance._retries())
+        return self._call_schedule_for_task(
+            task, num_returns, instance._retries(), instance._journal_kind(), pickled.needs
+        )
 
     def _call_schedule_for_task(
-        self, task: Any, num_returns: int, retries: int = 0
+        self,
+        task: Any,
+        num_returns: int,
+        retries: int = 0,
+        kind: Kind = Kind.TASK,
+        needs: tuple[bytes, ...] = (),
     ) -> list[Future]:
         task.client_id = self._client_id
-        futures: list[Future] = [Slot() for _ in range(num_returns)]
         size = task.ByteSize()
-        self.data_client.Schedule(task, futures, retries)
+        futures: list[Any]
+        if self._by_name is not None:
+            payload = (task.payload_id,) if task.payload_id else ()
+            futures = self._by_name.schedule(task, num_returns, kind, payload + needs, retries)
+        else:
+            futures = [Slot() for _ in range(num_returns)]
+            # Without a journal nobody makes a dead server's actors again.
+            self.data_client.Schedule(task, futures, 0 if kind is Kind.CALL else retries)
         self.total_outbound_message_size_bytes += size
         if self.total_outbound_message_size_bytes > MESSAGE_SIZE_THRESHOLD and log_once(
             "client_communication_overhead_warning"
@@ -517,7 +554,7 @@ class Worker:
             namespace=namespace or "",
             data=self._dumps_from_client(([], {})),
         )
-        (future,) = self._call_schedule_for_task(task, 1)
+        (future,) = self._call_schedule_for_task(task, 1, kind=Kind.NAMED)
         ref = ClientActorRef(future, weak_ref=True)
         # Waits for the answer: asking for an actor is how programs find out whether it exists.
         if ref.is_nil():
@@ -531,7 +568,8 @@ class Worker:
         body = protocol.TerminateRequest.ActorTerminate(
             id=actor.actor_ref.id, no_restart=no_restart
         )
-        self._terminate(protocol.TerminateRequest(actor=body))
+        ended = actor.actor_ref.id if no_restart else b""
+        self._terminate(protocol.TerminateRequest(actor=body), ended)
 
     def terminate_task(self, obj: ClientObjectRef, force: bool, recursive: bool) -> None:
         """Cancels a task (``ray.cancel``)."""
@@ -542,19 +580,32 @@ class Worker:
         body = protocol.TerminateRequest.TaskObjectTerminate(
             id=obj.id, force=force, recursive=recursive
         )
-        self._terminate(protocol.TerminateRequest(task_object=body))
+        self._terminate(protocol.TerminateRequest(task_object=body), obj.id)
 
-    def _terminate(self, request: Any) -> None:
+    def _terminate(self, request: Any, ended: bytes) -> None:
         request.client_id = self._client_id
+        # What the user has ended must not come back after a death of the server.
+        self.data_client.note(lambda lineage: lineage.journal.forbid(ended))
         self.data_client.Terminate(request)
 
     def list_named_actors(self, all_namespaces: bool) -> list[Any]:
         request = protocol.ClientListNamedActorsRequest(all_namespaces=all_namespaces)
         return json.loads(self.data_client.ListNamedActors(request).actors_json)
 
-    def call_retain(self, id: bytes) -> None:
-        """One more reference of this client holds ``id``."""
-        self._releases.retain(id)
+    def call_retain(self, id: bytes, *, minted: bool = False) -> None:
+        """One more reference of this client holds ``id``. ``minted``: this client has named it."""
+        first = self._releases.retain(id)
+        if first and not minted and self._by_name is not None:
+            self.data_client.note(lambda lineage: lineage.journal.adopt(id))
+
+    def name_of(self, id: bytes) -> bytes:
+        """The name on the wire of what the cluster calls ``id``."""
+        return self._tokens.get(id, id)
+
+    def note_id(self, name: bytes, id: bytes) -> None:
+        """The cluster has told the id of what this client calls ``name``."""
+        if name != id:
+            self._tokens[id] = name
 
     def call_release(self, id: bytes | Future) -> None:
         """One reference less. May be called from destructors."""
@@ -585,7 +636,10 @@ class Worker:
         return key in self._converted
 
     def _dumps_from_client(self, val: Any) -> bytes:
-        return dumps_from_client(val, self._client_id)
+        return self._pickle(val).data
+
+    def _pickle(self, val: Any) -> Pickled:
+        return pickle_for_server(val, self._client_id)
 
     # -- the cluster
 

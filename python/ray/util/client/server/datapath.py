@@ -8,15 +8,17 @@ many times over.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Set, Tuple
 
 import ray
 from ray._private.client_mode_hook import disable_client_hook
 from ray.util.client import protocol
 from ray.util.client.server import jobs
-from ray.util.client.server.inbox import Closed, Inbox, Ready
-from ray.util.client.server.payloads import failed_get, value_responses
+from ray.util.client.server.gathering import Failure, Values
+from ray.util.client.server.inbox import Answer, Closed, Inbox, Ready
+from ray.util.client.server.payloads import failed_get, parts_responses, value_responses
 from ray.util.client.server.sessions import Session
 from ray.util.client.session.chunks import ChunkAssembly
 from ray.util.client.session.errors import ProtocolError
@@ -61,6 +63,8 @@ class DataStream:
         self._session: Session
         self._assemblies = {"put": ChunkAssembly("put"), "task": ChunkAssembly("task")}
         self._sending: Deque[Tuple[int, Iterator[Any]]] = deque()
+        # Gets and waits by name that are under way and not withdrawn.
+        self._asked: Set[int] = set()
         self._cleaned_up = False
 
     def read(self, requests: Iterator[Any]) -> None:
@@ -91,6 +95,9 @@ class DataStream:
                 return
             if isinstance(event, Ready):
                 self._send_value(event)
+            elif isinstance(event, Answer):
+                self._asked.discard(event.response.req_id)
+                yield event.response
             elif event is not None:
                 response = self._answer(event)
                 # A large request must not live on while the next one is waited for.
@@ -154,9 +161,18 @@ class DataStream:
         return protocol.DataResponse(req_id=request.req_id, **{work.response: answer})
 
     def _send_value(self, ready: Ready) -> None:
-        responses = value_responses(
-            ready.value, self._session.client_id, self._servicer, ready.first_chunk
-        )
+        client_id, value = self._session.client_id, ready.value
+        responses: Iterator[Any]
+        if isinstance(value, (Values, Failure)):
+            if ready.req_id not in self._asked:
+                return
+            self._asked.discard(ready.req_id)
+        if isinstance(value, Failure):
+            responses = iter((failed_get(value.error),))
+        elif isinstance(value, Values):
+            responses = parts_responses(value.values, client_id, self._servicer, ready.first_chunk)
+        else:
+            responses = value_responses(value, client_id, self._servicer, ready.first_chunk)
         self._sending.append((ready.req_id, responses))
 
     def _next_chunk(self) -> Iterator[Any]:
@@ -186,6 +202,8 @@ class DataStream:
             answers = self._servicer.get(wish, client_id, self._context)
             self._sending.append((request.req_id, answers))
             return None
+        if wish.parts:
+            return self._get_parts(request)
         if len(wish.ids) != 1:
             return failed_get(
                 ValueError(f"Async get() must have exactly 1 Object ID. Actual: {wish}")
@@ -198,6 +216,40 @@ class DataStream:
         except Exception as e:  # Ray has no object of that id, or none any more.
             return failed_get(e)
         return None
+
+    def _get_parts(self, request: Any) -> Optional[Any]:
+        req_id, first_chunk, inbox = request.req_id, request.get.start_chunk_id, self.inbox
+        self._asked.add(req_id)
+        try:
+            self._servicer.when_all_ready(
+                request.get,
+                self._session.client_id,
+                lambda outcome: inbox.put_result(Ready(req_id, outcome, first_chunk)),
+            )
+        except Exception as e:  # Lost, unknown, failed or not ready: the client's to hear.
+            self._asked.discard(req_id)
+            return failed_get(e)
+        return None
+
+    def _wait(self, request: Any) -> Optional[Any]:
+        req_id, wish, inbox, asked = request.req_id, request.wait, self.inbox, self._asked
+        answer = self._servicer.wait_now(wish)
+        if answer is not None:
+            return answer
+        asked.add(req_id)
+
+        def wait() -> None:
+            waited = self._servicer.wait_by_name(
+                wish, lambda: req_id in asked and not inbox.closed
+            )
+            if waited is not None:
+                inbox.put_result(Answer(protocol.DataResponse(req_id=req_id, wait=waited)))
+
+        threading.Thread(target=wait, name="ray_client_wait", daemon=True).start()
+        return None
+
+    def _withdraw(self, request: Any) -> None:
+        self._asked.discard(request.withdraw.req_id)
 
     def _put(self, whole: _Whole) -> Any:
         return self._servicer.put(whole.request.put, whole.data, self._session.client_id)
@@ -263,6 +315,8 @@ _WORK: Dict[Optional[str], _Work] = {
     "init": _Work(DataStream._init, "init", once=False, needs_ray=False),
     "get": _Work(DataStream._get, "get", once=False),
     "put": _Work(DataStream._put, "put"),
+    "wait": _Work(DataStream._wait, "wait", once=False),
+    "withdraw": _Work(DataStream._withdraw, "", once=False),
     "task": _Work(DataStream._task, "task_ticket"),
     "release": _Work(DataStream._release, "release", needs_ray=False),
     "terminate": _Work(DataStream._terminate, "terminate"),

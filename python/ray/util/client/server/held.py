@@ -5,9 +5,21 @@ from __future__ import annotations
 import gc
 import threading
 from collections import defaultdict
-from typing import Any, Dict, Iterable, List, Set
+from typing import Any, Callable, Dict, Iterable, List, Set
 
 from ray.util.client.server.lost import lost_actor, lost_object
+
+
+class TokenReused(ValueError):
+    """A client used one name for two different things. The first one stays."""
+
+    def __init__(self, token: bytes) -> None:
+        super().__init__(token)
+        self.token = token
+
+    def __str__(self) -> str:
+        return f"The name {self.token.hex()} stands for something else already."
+
 
 UNHELD_ACTOR = "Can't run an actor the server doesn't have a handle for"
 
@@ -19,7 +31,26 @@ class _Epoch:
         self.follows_a_death = False
 
 
-class ObjectRefs(Dict[bytes, Any]):
+class Failed:
+    """Stands where a reference would, had its submission not failed. Looking it up raises."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Raising(Dict[bytes, Any]):
+    """Raises the error where what is looked up has failed. ``get`` and ``in`` don't."""
+
+    def __getitem__(self, id: bytes) -> Any:
+        found = super().__getitem__(id)
+        if type(found) is Failed:
+            raise found.error
+        return found
+
+
+class ObjectRefs(_Raising):
     """One client's object references by the id that the client uses.
 
     Looking up what is not held raises the error that the client is to see; ``get`` and ``in``
@@ -39,7 +70,7 @@ class ObjectRefs(Dict[bytes, Any]):
         )
 
 
-class ActorRefs(Dict[bytes, Any]):
+class ActorRefs(_Raising):
     """Actor handles by actor id. Looking up what is not held raises what the client is to see."""
 
     def __init__(self, epoch: _Epoch) -> None:
@@ -76,6 +107,8 @@ class Held:
         actor_refs: actor id -> ``ray.ActorHandle``.
         actor_owners: client id -> ids of the actors that the client has a handle for.
         named_actors: ids of actors that were looked up by name; their handles stay.
+        tokens: client id -> cluster's id -> the name that the client gave to it.
+        digests: name given by a client -> what it was given to, and the answer.
         function_refs, registered_actor_classes: id -> remote function or actor class.
     """
 
@@ -87,6 +120,8 @@ class Held:
         self.actor_refs = ActorRefs(self._epoch)
         self.actor_owners: Dict[str, Set[bytes]] = defaultdict(set)
         self.named_actors: Set[bytes] = set()
+        self.tokens: Dict[str, Dict[bytes, bytes]] = defaultdict(dict)
+        self.digests: Dict[bytes, Any] = {}
         self.function_refs: Dict[bytes, Any] = {}
         self.registered_actor_classes: Dict[bytes, Any] = {}
 
@@ -110,27 +145,81 @@ class Held:
 
     def is_lost(self, client_id: str, object_id: bytes) -> bool:
         """Tells whether the object is gone with an earlier server of the session."""
-        held = object_id in self.object_refs.get(client_id, ())
-        return self._epoch.follows_a_death and not held
+        found = self.object_refs.get(client_id, {}).get(object_id)
+        return self._epoch.follows_a_death if found is None else type(found) is Failed
 
-    def keep_actor(self, client_id: str, actor: Any) -> bytes:
-        """Keeps the handle for the client and returns the actor's id."""
+    def keep_object(self, client_id: str, ref: Any, token: bytes) -> bytes:
+        """Keeps the reference for the client, under its name for it; returns the cluster's id."""
+        object_id = ref.binary()
+        self.object_refs[client_id][token] = ref
+        self.tokens[client_id][object_id] = token
+        return object_id
+
+    def keep_actor(self, client_id: str, actor: Any, token: bytes = b"") -> bytes:
+        """Keeps the handle for the client, under its name for it; returns the actor's id."""
         actor_id = actor._actor_id.binary()
-        self.actor_refs.setdefault(actor_id, actor)
-        self.actor_owners[client_id].add(actor_id)
+        name = token or actor_id
+        self.actor_refs.setdefault(name, actor)
+        self.actor_owners[client_id].add(name)
+        if token:
+            self.tokens[client_id][actor_id] = token
         return actor_id
+
+    def keep_failures(
+        self, client_id: str, tokens: Iterable[bytes], actor: bool, error: BaseException
+    ) -> None:
+        """What the client has named does not exist, and this is why."""
+        failed = Failed(error)
+        for token in tokens:
+            if actor:
+                self.actor_refs[token] = failed
+                self.actor_owners[client_id].add(token)
+            else:
+                self.object_refs[client_id][token] = failed
+
+    def once(self, token: bytes, meaning: Any, make: Callable[[], Any]) -> Any:
+        """Makes what a client has named, unless that was done already.
+
+        Args:
+            token: the name; b"" makes it in any case.
+            meaning: tells what it is; hashable.
+            make: makes it and returns the answer.
+
+        Raises:
+            TokenReused: the name stands for something else.
+        """
+        if not token:
+            return make()
+        digest = hash(meaning)
+        known = self.digests.get(token)
+        if known is None:
+            answer = make()
+            self.digests[token] = (digest, answer)
+            return answer
+        if known[0] != digest:
+            raise TokenReused(token)
+        return known[1]
+
+    def name_of(self, client_id: str, id: bytes) -> bytes:
+        """How the client calls what the cluster calls ``id``."""
+        tokens = self.tokens.get(client_id)
+        return tokens.get(id, id) if tokens else id
 
     def release(self, client_id: str, id: bytes) -> bool:
         """Drops one object or actor handle; False if the client has no such thing."""
         # References must outlive the lock: their destructors call into Ray.
         dropped: List[Any] = []
         with self._release_lock:
+            self.digests.pop(id, None)
             if id in self.object_refs.get(client_id, ()):
-                dropped.append(self.object_refs[client_id].pop(id))
+                ref = self.object_refs[client_id].pop(id)
+                dropped.append(ref)
+                self._forget_token(client_id, ref, id)
                 self._drop_registrations((id,), dropped)
                 return True
             if id in self.actor_owners.get(client_id, ()):
                 self.actor_owners[client_id].discard(id)
+                self._forget_token(client_id, self.actor_refs.get(id), id)
                 self._drop_unowned_actors((id,), dropped)
                 return True
         return False
@@ -143,11 +232,21 @@ class Held:
             dropped.append(refs)
             self._drop_registrations(refs, dropped)
             self.client_side_ref_map.pop(client_id, None)
+            for token in self.tokens.pop(client_id, {}).values():
+                self.digests.pop(token, None)
             self._drop_unowned_actors(self.actor_owners.pop(client_id, ()), dropped)
         del dropped, refs
         # What hangs in cycles must be gone too before Ray is shut down, which does not survive
         # the destructors of references that come later.
         gc.collect()
+
+    def _forget_token(self, client_id: str, held: Any, token: bytes) -> None:
+        tokens = self.tokens.get(client_id)
+        if not tokens or held is None or type(held) is Failed:
+            return
+        id = held._actor_id.binary() if hasattr(held, "_actor_id") else held.binary()
+        if tokens.get(id) == token:
+            del tokens[id]
 
     def _drop_registrations(self, ids: Iterable[bytes], dropped: List[Any]) -> None:
         for id in ids:

@@ -19,6 +19,12 @@ class Ready(NamedTuple):
     first_chunk: int
 
 
+class Answer(NamedTuple):
+    """A response that is ready to be sent, to a request that was not answered in its turn."""
+
+    response: Any
+
+
 class Closed(NamedTuple):
     """Nothing more will come. ``superseded``: because a newer stream has taken over."""
 
@@ -50,7 +56,12 @@ class Inbox:
             self._changed.notify_all()
             return True
 
-    def put_result(self, result: Ready) -> None:
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is let in."""
+        return self._closed is not None
+
+    def put_result(self, result: Any) -> None:
         """Adds a result; drops it if the inbox is closed."""
         with self._changed:
             if not self._closed:

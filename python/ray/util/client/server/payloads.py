@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import ray.cloudpickle as cloudpickle
 from ray._private.client_mode_hook import disable_client_hook
 from ray.util.client import protocol
 from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE
-from ray.util.client.server.server_pickler import dumps_from_server
+from ray.util.client.server.pickling import pickle_for_client
 from ray.util.client.session.chunks import cut
 
 # An exception in a call's details is sent as an HTTP/2 header, and peers refuse long headers.
@@ -59,11 +59,38 @@ def value_responses(
     """
     try:
         with disable_client_hook():
-            data = memoryview(dumps_from_server(value, client_id, servicer))
+            data = memoryview(pickle_for_client(value, client_id, servicer))
     except Exception as e:  # Pickling runs the value's own code, which may raise anything.
         yield failed_get(e)
         return
     del value
+    yield from _pieces(data, first_chunk)
+
+
+def parts_responses(
+    values: Sequence[Any], client_id: str, servicer: Any, first_chunk: int = 0
+) -> Iterator[Any]:
+    """Yields GetResponses that carry the values one behind the other, each pickled by itself.
+
+    Arguments, and what becomes of a value that can't be serialised, as in :func:`value_responses`.
+    """
+    try:
+        with disable_client_hook():
+            parts = [pickle_for_client(value, client_id, servicer) for value in values]
+    except Exception as e:  # Pickling runs the value's own code, which may raise anything.
+        yield failed_get(e)
+        return
+    del values
+    sizes = [len(part) for part in parts]
+    data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+    del parts
+    for piece in _pieces(data, first_chunk):
+        piece.sizes.extend(sizes)
+        sizes = []  # The first piece told them; a client that asks for later ones knows them.
+        yield piece
+
+
+def _pieces(data: memoryview, first_chunk: int) -> Iterator[Any]:
     for chunk in cut(len(data), OBJECT_TRANSFER_CHUNK_SIZE, first_chunk):
         yield protocol.GetResponse(
             valid=True,

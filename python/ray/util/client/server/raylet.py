@@ -10,8 +10,8 @@ import ray
 from ray._private.client_mode_hook import disable_client_hook
 from ray.experimental import internal_kv
 from ray.util.client import protocol
-from ray.util.client.server import jobs, queries, waiting
-from ray.util.client.server.held import Held
+from ray.util.client.server import gathering, jobs, queries, waiting
+from ray.util.client.server.held import Held, TokenReused
 from ray.util.client.server.lifetime import RayLifetime
 from ray.util.client.server.payloads import failed_get, pickled_error, value_responses
 from ray.util.client.server.scheduling import Scheduler
@@ -22,6 +22,7 @@ from ray.util.client.server.unary import (
     response_caches,
     runs_once,
 )
+from ray.util.client.session import wire
 
 logger = logging.getLogger(__name__)
 
@@ -160,20 +161,34 @@ class RayletServicer:
         Returns:
             The PutResponse; with the error if the object can't be put.
         """
+        # Stock's message class lacks register_as.
+        name = getattr(request, "register_as", b"")
+        try:
+            return self.held.once(
+                name, ("put", data), lambda: self._put(request, name, data, client_id)
+            )
+        except TokenReused as e:
+            return protocol.PutResponse(valid=False, error=pickled_error(e))
+
+    def _put(self, request: Any, name: bytes, data: bytes, client_id: str) -> Any:
+        is_token = name.startswith(wire.TOKEN_PREFIX)
         try:
             value = loads_from_client(data, self)
             with disable_client_hook():
                 ref = ray.put(value)
         except Exception as e:  # Unpickling runs the client's code, which may raise anything.
             logger.debug("put failed", exc_info=True)
+            if is_token:
+                self.held.keep_failures(client_id, (name,), False, e)
             return protocol.PutResponse(valid=False, error=pickled_error(e))
-        # Stock's message class lacks register_as.
-        id = getattr(request, "register_as", b"") or ref.binary()
+        id = name or ref.binary()
         self.object_refs[client_id][id] = ref
+        if is_token:
+            self.held.tokens[client_id][ref.binary()] = name
         logger.debug("put: %s", id.hex())
         if request.client_ref_id:
             self.client_side_ref_map[client_id][request.client_ref_id] = id
-        return protocol.PutResponse(id=id, valid=True)
+        return protocol.PutResponse(id=ref.binary() if is_token else id, valid=True)
 
     def GetObject(self, request: Any, context: Any = None) -> Iterator[Any]:
         """Waits for objects, at most ``request.timeout`` seconds, and streams their values."""
@@ -209,6 +224,10 @@ class RayletServicer:
         )
 
     def _wait(self, request: Any, context: Any) -> Set[bytes]:
+        with self.lifetime.blocking_call(context) as wanted:
+            return self._wait_ready(request, wanted)
+
+    def _wait_ready(self, request: Any, wanted: Callable[[], bool]) -> Set[bytes]:
         client_id, count = request.client_id, request.num_returns
         if not 0 < count <= len(request.object_ids):
             raise ValueError(f"num_returns is {count} for {len(request.object_ids)} objects")
@@ -224,10 +243,49 @@ class RayletServicer:
             ids.setdefault(self.held.object_ref(client_id, id), []).append(id)
         timeout = None if request.timeout == -1 else request.timeout
         wanted_refs = min(count - len(lost), len(ids))
-        with disable_client_hook(), self.lifetime.blocking_call(context) as wanted:
+        with disable_client_hook():
             refs, _ = waiting.wait(list(ids), wanted_refs, timeout, wanted)
         ready = lost + [id for ref in refs for id in ids[ref]]
         return set(ready[:count])
+
+    def wait_now(self, request: Any) -> Optional[Any]:
+        """The WaitResponse if that needs no waiting; else None. Never blocks."""
+        once = protocol.WaitRequest()
+        once.CopyFrom(request)
+        once.timeout = 0
+        answer = self.wait_by_name(once, lambda: True)
+        enough = answer is None or not answer.valid
+        enough = enough or len(answer.ready_object_ids) >= request.num_returns
+        return answer if enough or request.timeout == 0 else None
+
+    def wait_by_name(self, request: Any, wanted: Callable[[], bool]) -> Optional[Any]:
+        """Waits until some objects are ready; None once ``wanted`` says that nobody waits."""
+        try:
+            with self.lifetime.blocking_call(None) as goes_on:
+                ready = self._wait_ready(request, lambda: wanted() and goes_on())
+        except waiting.CallerGone:
+            return None
+        except Exception as e:  # An unknown name, or Ray is being shut down: the client's to hear.
+            return protocol.WaitResponse(valid=False, error=pickled_error(e))
+        return protocol.WaitResponse(
+            valid=True, ready_object_ids=[id for id in request.object_ids if id in ready]
+        )
+
+    def when_all_ready(
+        self, request: Any, client_id: str, tell: Callable[[Any], None]
+    ) -> None:
+        """Tells the values of the objects that a GetRequest names; see ``gathering.gather``.
+
+        Raises:
+            GetTimeoutError: the request is not to wait, and they are not ready.
+            Exception: there is no such object, or it could not be made.
+        """
+        refs = [self.held.object_ref(client_id, id) for id in request.ids]
+        if not refs:
+            raise ValueError("A get request names no objects.")
+        if request.nowait:
+            gathering.check_ready(refs)
+        gathering.gather(refs, tell)
 
     def when_ready(self, request: Any, client_id: str, callback: Callable[[Any], None]) -> None:
         """Calls back with the value, or the exception, of the object that a GetRequest names.
@@ -260,11 +318,24 @@ class RayletServicer:
         Returns:
             The ClientTaskTicket; with the error if the task can't be submitted.
         """
+        tokens = getattr(task, "return_tokens", ())
+        if not tokens:
+            return self._schedule(task, data)
+        meaning = ("task", task.type, task.name, task.payload_id, data)
+        try:
+            return self.held.once(tokens[0], meaning, lambda: self._schedule(task, data))
+        except TokenReused as e:
+            return protocol.ClientTaskTicket(valid=False, error=pickled_error(e))
+
+    def _schedule(self, task: Any, data: bytes) -> Any:
         try:
             args, kwargs = loads_from_client(data, self)
             ids = self._scheduler.submit(task, args, kwargs)
         except Exception as e:  # Arguments run the client's code, and Ray has errors of its own.
             logger.debug("Submitting %s failed", task.name, exc_info=True)
+            tokens = getattr(task, "return_tokens", ())
+            actor = task.type in (protocol.ClientTask.ACTOR, protocol.ClientTask.NAMED_ACTOR)
+            self.held.keep_failures(task.client_id, tokens, actor, e)
             return protocol.ClientTaskTicket(valid=False, error=pickled_error(e))
         return protocol.ClientTaskTicket(valid=True, return_ids=ids)
 

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 import ray
 from ray._private.client_mode_hook import disable_client_hook
 from ray.util.client import protocol
+from ray.util.client.server import actors
 from ray.util.client.server.held import Held
 from ray.util.client.server.server_stubs import current_server
 
@@ -102,7 +103,7 @@ class Scheduler:
             function = function.options(**options)
         with self._submitting():
             output = function.remote(*args, **kwargs)
-        return self._keep(output, task.client_id)
+        return self._keep(output, task)
 
     def _create_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         made = self.actor_class(task.payload_id, task.client_id, options_of(task.baseline_options))
@@ -110,21 +111,27 @@ class Scheduler:
         if options:
             made = made.options(**options)
         with self._submitting():
-            actor = made.remote(*args, **kwargs)
-        return [self._held.keep_actor(task.client_id, actor)]
+            if task.again:
+                everything = {**options_of(task.baseline_options), **options}
+                actor = actors.make_again(made, args, kwargs, everything)
+            else:
+                actor = made.remote(*args, **kwargs)
+        return [self._held.keep_actor(task.client_id, actor, _token(task))]
 
     def _call_method(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         method = getattr(self._held.actor_refs[task.payload_id], task.name)
         options = options_of(task.options)
         if options:
             method = method.options(**options)
-        return self._keep(method.remote(*args, **kwargs), task.client_id)
+        return self._keep(method.remote(*args, **kwargs), task)
 
     def _find_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         # On the wire "" stands for the job's own namespace.
         actor = ray.get_actor(task.name, task.namespace or None)
-        actor_id = self._held.keep_actor(task.client_id, actor)
-        self._held.named_actors.add(actor_id)
+        token = _token(task)
+        actor_id = self._held.keep_actor(task.client_id, actor, token)
+        if not token:
+            self._held.named_actors.add(actor_id)
         return [actor_id]
 
     @contextmanager
@@ -133,13 +140,23 @@ class Scheduler:
         with self._stub_lookup_lock, current_server(self._servicer):
             yield
 
-    def _keep(self, output: Any, client_id: str) -> List[bytes]:
+    def _keep(self, output: Any, task: Any) -> List[bytes]:
         if output is None:
             return []
+        client_id = task.client_id
         refs = output if isinstance(output, list) else [output]
+        if task.return_tokens:
+            return [
+                self._held.keep_object(client_id, ref, token)
+                for token, ref in zip(task.return_tokens, refs)
+            ]
         kept = {ref.binary(): ref for ref in refs}
         self._held.object_refs[client_id].update(kept)
         return list(kept)
+
+
+def _token(task: Any) -> bytes:
+    return task.return_tokens[0] if task.return_tokens else b""
 
 
 def _a_function(found: Any) -> Any:

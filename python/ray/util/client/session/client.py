@@ -22,6 +22,8 @@ ACKNOWLEDGE_BATCH_SIZE = 32
 
 # Requests without an answer that anybody waits for.
 UNTRACKED = 0
+# Requests that get their id when they are sent, so that ids are sent in their order.
+UNMINTED = -2
 
 
 class State(enum.Enum):
@@ -76,11 +78,19 @@ class Kind(enum.Enum):
     QUERY = enum.auto()
     PUT = enum.auto()
     GET = enum.auto()
+    WAIT = enum.auto()
     TASK = enum.auto()
+    JOURNALED = enum.auto()  # a put, task or look-up that the journal makes again if need be
     TERMINATE = enum.auto()
     RELEASE = enum.auto()
+    WITHDRAW = enum.auto()
     CLEANUP = enum.auto()
     ACKNOWLEDGE = enum.auto()
+
+
+# Answered when objects are ready, so not in order, and not kept by the server.
+STREAMED = frozenset({Kind.GET, Kind.WAIT})
+UNANSWERED = frozenset({Kind.ACKNOWLEDGE, Kind.CLEANUP, Kind.WITHDRAW})
 
 
 FATES: dict[Kind, Fate] = {
@@ -88,9 +98,12 @@ FATES: dict[Kind, Fate] = {
     Kind.QUERY: Fate.REPEAT,
     Kind.PUT: Fate.REPEAT,
     Kind.GET: Fate.REPEAT,
+    Kind.WAIT: Fate.REPEAT,
     Kind.TASK: Fate.FAIL,
+    Kind.JOURNALED: Fate.DROP,
     Kind.TERMINATE: Fate.REPEAT,
     Kind.RELEASE: Fate.DROP,
+    Kind.WITHDRAW: Fate.DROP,
     Kind.CLEANUP: Fate.DROP,
     Kind.ACKNOWLEDGE: Fate.DROP,
 }
@@ -101,7 +114,8 @@ class Request:
     """One message of the data stream and what is known of it.
 
     Attributes:
-        req_id: the id it carries; ``UNTRACKED`` if no answer is matched to it.
+        req_id: the id it carries; ``UNTRACKED`` if no answer is matched to it; ``UNMINTED`` until
+            it is taken to be sent, where it is added so.
         kind: see :class:`Kind`.
         message: opaque to the core.
         waiter: opaque to the core: who is to be told of the answer.
@@ -109,6 +123,9 @@ class Request:
             provably had no effect there.
         retries: how often it may be sent to another incarnation after its outcome became unknown;
             -1 is without limit. Counts down.
+        needs: names of what must exist on the server before it is sent.
+        submission: opaque to this module: what the journal is to know of it.
+        entry: opaque to this module: what the journal knows it as.
     """
 
     req_id: int
@@ -117,6 +134,9 @@ class Request:
     waiter: Any = None
     sent: bool = False
     retries: int = 0
+    needs: tuple[bytes, ...] = ()
+    submission: Any = None
+    entry: Any = None
 
     def use_retry(self) -> bool:
         """Takes one retry. Returns False if there is none."""
@@ -134,11 +154,14 @@ class Reopened(NamedTuple):
         lost: their outcome can't be known; the waiters are to be told.
         retried: neither can theirs, but they have used a retry and will be sent again.
         restarted: they start over, where they may have been half-way through.
+        journaled: they are taken out, since the journal makes them again. Those that no server of
+            the session was given are marked as not sent.
     """
 
     lost: list[Request]
     retried: list[Request]
     restarted: list[Request]
+    journaled: list[Request]
 
 
 class ClientSession:
@@ -196,19 +219,43 @@ class ClientSession:
         """
         if self.ended:
             raise self.ending()
-        tracked = kind not in (Kind.ACKNOWLEDGE, Kind.CLEANUP)
-        req_id = self._mint() if tracked else UNTRACKED
-        request = Request(req_id, kind, message, waiter, retries=retries)
-        if tracked:
-            (self._streamed if kind is Kind.GET else self._ordered)[request.req_id] = request
+        request = Request(UNTRACKED, kind, message, waiter, retries=retries)
+        if kind not in UNANSWERED:
+            self._track(request)
         self._outbox.append(request)
         return request
+
+    def queue(self, request: Request) -> None:
+        """Takes a request on without an id, which it gets when it is taken to be sent.
+
+        Raises:
+            Exception: the session has ended; the error is the cause of that.
+        """
+        if self.ended:
+            raise self.ending()
+        if request.kind not in UNANSWERED:
+            request.req_id = UNMINTED
+        self._outbox.append(request)
+
+    def queue_first(self, requests: list[Request]) -> None:
+        """Puts requests, in their order, before all that stand in line."""
+        for request in reversed(requests):
+            if request.req_id == UNTRACKED and request.kind not in UNANSWERED:
+                request.req_id = UNMINTED
+            self._outbox.appendleft(request)
+
+    @property
+    def in_line(self) -> Iterable[Request]:
+        """What stands in line to be sent, in its order."""
+        return tuple(self._outbox)
 
     def take(self) -> Request | None:
         """The next request to send, from now on counted as sent; None if there is none."""
         if not self._outbox:
             return None
         request = self._outbox.popleft()
+        if request.req_id == UNMINTED:
+            self._track(request)
         request.sent = True
         return request
 
@@ -233,9 +280,18 @@ class ClientSession:
             return self._last_id
         return oldest - 1 if oldest > 1 else INT32_MAX
 
-    def withdraw(self, request: Request) -> None:
-        """Stops waiting for an answer that the caller no longer wants. What was sent stays sent."""
-        request.waiter = None
+    def untake(self, request: Request) -> None:
+        """Puts back, at the head of the line, the request that was just taken: it was not sent."""
+        request.sent = False
+        if request.req_id != UNTRACKED:
+            self.strike(request)
+            request.req_id = UNMINTED
+        self._outbox.appendleft(request)
+
+    def strike(self, request: Request) -> None:
+        """Forgets a request that is not to be answered any more."""
+        self._ordered.pop(request.req_id, None)
+        self._streamed.pop(request.req_id, None)
 
     # -- the connection
 
@@ -259,10 +315,13 @@ class ClientSession:
         if incarnation is not None:
             self.incarnation = incarnation
         if not again:
-            return Reopened([], [], [])
-        lost, retried = self._forget_effects(handed) if changed else ([], [])
+            return Reopened([], [], [], [])
+        if not changed:
+            self._line_up_again()
+            return Reopened([], [], [], [])
+        lost, retried, journaled = self._forget_effects(handed)
         self._line_up_again()
-        return Reopened(lost, retried, list(self._streamed.values()) if changed else [])
+        return Reopened(lost, retried, list(self._streamed.values()), journaled)
 
     def heard(self) -> bool:
         """The peer has answered. Returns True if that ends an interruption."""
@@ -294,8 +353,9 @@ class ClientSession:
         """The session is lost for good. Returns the requests whose waiters are to be told."""
         self._machine.feed(Input.GIVEN_UP)
         self.cause = cause
+        waiting = self._abandon()
         self._outbox.clear()
-        return self._abandon()
+        return waiting
 
     def shut_down(self) -> list[Request]:
         """The user ends the session. Returns the requests whose waiters are to be told.
@@ -317,18 +377,30 @@ class ClientSession:
 
     # -- within
 
+    def _track(self, request: Request) -> None:
+        request.req_id = self._mint()
+        pending = self._streamed if request.kind in STREAMED else self._ordered
+        pending[request.req_id] = request
+
     def _mint(self) -> int:
         while True:
             self._last_id = self._last_id + 1 if self._last_id < INT32_MAX else 1
             if self._last_id not in self._ordered and self._last_id not in self._streamed:
                 return self._last_id
 
-    def _forget_effects(self, handed: int | None) -> tuple[list[Request], list[Request]]:
-        lost, retried = [], []
+    def _forget_effects(
+        self, handed: int | None
+    ) -> tuple[list[Request], list[Request], list[Request]]:
+        lost, retried, journaled = [], [], []
         for pending in (self._ordered, self._streamed):
             for request in list(pending.values()):
                 fate = FATES[request.kind]
                 arrived = handed is None or not id_is_newer(request.req_id, handed)
+                if request.kind is Kind.JOURNALED:
+                    del pending[request.req_id]
+                    request.sent = request.sent and arrived
+                    journaled.append(request)
+                    continue
                 again = fate is Fate.REPEAT or not (request.sent and arrived)
                 if fate is Fate.FAIL and not again and request.use_retry():
                     retried.append(request)
@@ -339,7 +411,10 @@ class ClientSession:
                 del pending[request.req_id]
                 if fate is Fate.FAIL:
                     lost.append(request)
-        return lost, retried
+        # What the journal already knows stands in line only because it was to be made again.
+        known = [request for request in self._outbox if request.entry is not None]
+        self._outbox = deque(request for request in self._outbox if request.entry is None)
+        return lost, retried, [*journaled, *known]
 
     def _line_up_again(self) -> None:
         # Untracked requests go: an acknowledgement means nothing to a new stream's first reader,
@@ -347,14 +422,16 @@ class ClientSession:
         pending = sorted(
             (*self._ordered.values(), *self._streamed.values()), key=lambda r: self._age(r.req_id)
         )
-        self._outbox = deque(pending)
+        unminted = [request for request in self._outbox if request.req_id == UNMINTED]
+        self._outbox = deque((*pending, *unminted))
 
     def _age(self, req_id: int) -> int:
         # Ids wrap round: those above the last one minted are from before the wrap.
         return req_id - INT32_MAX if req_id > self._last_id else req_id
 
     def _abandon(self) -> list[Request]:
-        waiting = [*self._ordered.values(), *self._streamed.values()]
+        unminted = [request for request in self._outbox if request.req_id == UNMINTED]
+        waiting = [*self._ordered.values(), *self._streamed.values(), *unminted]
         self._ordered.clear()
         self._streamed.clear()
         return waiting

@@ -19,6 +19,9 @@ INIT = 6
 CONNECTION_CLEANUP = 8
 _FIRST_KIND = 2
 _LAST_KIND = 12
+WAIT = 1000
+WITHDRAW = 1001
+_OWN_KINDS = frozenset({WAIT, WITHDRAW})
 _REQ_ID = 1
 
 _VARINT = 0
@@ -108,7 +111,7 @@ def peek(data: bytes) -> Peeked:
             if field.wire_type != _VARINT:
                 raise ProtocolError("the message's request id is no number")
             req_id = _int32(field.value)
-        elif _FIRST_KIND <= field.number <= _LAST_KIND:
+        elif _FIRST_KIND <= field.number <= _LAST_KIND or field.number in _OWN_KINDS:
             if field.wire_type != _BYTES:
                 raise ProtocolError(f"field {field.number} of the message is malformed")
             if kind:

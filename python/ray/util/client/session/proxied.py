@@ -126,11 +126,14 @@ class SavedInit:
         message: the serialised DataRequest.
         req_id: its request id.
         grace: the reconnect grace period in seconds; 0: the session is not to be kept.
+        after: the last incarnation that the client's session had with a proxier that has
+            forgotten it; 0: the session is new.
     """
 
     message: bytes
     req_id: int
     grace: float
+    after: int = 0
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,7 @@ class ProxiedSession:
 
     Attributes:
         incarnation: of the server that is up or on its way; 0 before there is one.
+        first: the incarnation that the session began with here.
         attached: whether the client has a data stream here.
         handed: the newest request id that was passed to any of the session's servers.
         ending: after the end, why the session ended.
@@ -208,6 +212,7 @@ class ProxiedSession:
         self.client_id = client_id
         self.secret = secret
         self.incarnation = 0
+        self.first = 1
         self.attached = False
         self.init: Optional[SavedInit] = None
         self.facts = ServerFacts()
@@ -252,8 +257,8 @@ class ProxiedSession:
         self._machine.feed(Input.INIT)
         self.init = init
         self._deaths = Deaths(init.grace)
-        self.incarnation = 1
-        return [Spawn(1)]
+        self.first = self.incarnation = init.after + 1
+        return [Spawn(self.incarnation)]
 
     def client_gone(self) -> Effects:
         """The data stream has ended, not by the client's wish."""

@@ -101,7 +101,7 @@ class SessionTable:
                 "NOT_FOUND",
                 "Attempted to reconnect a session that has already been cleaned up: this proxy "
                 "server does not know it; it may have been restarted since.",
-                wire.REASON_SESSION_GONE,
+                wire.REASON_SESSION_UNKNOWN,
             )
         return session
 

@@ -22,6 +22,7 @@ REASON_SERVER_DIED = "server-died"
 REASON_RECREATING = "recreating"
 REASON_STALE_INCARNATION = "stale-incarnation"
 REASON_SESSION_GONE = "session-gone"
+REASON_SESSION_UNKNOWN = "session-unknown"
 REASON_SECRET = "secret"
 REASON_SUPERSEDED = "superseded"
 REASON_SHUTTING_DOWN = "shutting-down"
@@ -29,7 +30,12 @@ REASON_SHUTTING_DOWN = "shutting-down"
 # What a peer can do, told in InitRequest.capabilities and InitResponse.capabilities.
 CAP_INCARNATIONS = "incarnations"
 CAP_REGISTER_AS = "register-as"
-CAPABILITIES: Tuple[str, ...] = (CAP_INCARNATIONS, CAP_REGISTER_AS)
+CAP_TOKENS = "tokens"
+CAPABILITIES: Tuple[str, ...] = (CAP_INCARNATIONS, CAP_REGISTER_AS, CAP_TOKENS)
+
+# The first byte of a name that a client minted. A cluster's id may begin with it too; the chance
+# part of a token keeps the two apart.
+TOKEN_PREFIX = b"\xcd"
 
 
 def incarnation_of(metadata: Optional[Iterable[Tuple[str, object]]]) -> Optional[int]:

@@ -153,4 +153,4 @@ def _understood(data: bytes) -> SavedInit:
     if seen.kind != INIT:
         raise ProtocolError("another kind of message came")
     init = protocol.DataRequest.FromString(data).init
-    return SavedInit(data, seen.req_id, max(0, init.reconnect_grace_period))
+    return SavedInit(data, seen.req_id, max(0, init.reconnect_grace_period), init.after)

@@ -218,7 +218,7 @@ class Host:
             raise
         self._start = None
         self.server = server
-        if server.incarnation == 1:
+        if server.incarnation == self.session.first:
             self.first_answer = server.answer
             self._keeping = self._task(self._packages.keep(server.packages))
         self._task(self._watch(server))

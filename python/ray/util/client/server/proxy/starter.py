@@ -198,7 +198,8 @@ class Starter:
             raise StartFailed(str(e)) from e
         try:
             context = await self._context(spec, port)
-            async with self._first_slots if session.incarnation == 1 else self._later_slots:
+            first = session.incarnation == session.first
+            async with self._first_slots if first else self._later_slots:
                 return Listening(port, await self._launch(port, context))
         except BaseException:
             self._ports.give_back(port)
@@ -276,7 +277,7 @@ async def _initialise(server: LiveServer, session: ProxiedSession, users: rpc.Me
         session.client_id, session.incarnation, server.process.key, users, reconnecting=False
     )
     stream = server.channel.stream_stream(path)(metadata=metadata, wait_for_ready=True)
-    first = session.incarnation == 1
+    first = session.incarnation == session.first
     await stream.write(_init_message(session, first))
     server.answer = await asyncio.wait_for(_read(stream), None if first else INIT_TIMEOUT_S)
     server.facts = _understood(server.answer, first)

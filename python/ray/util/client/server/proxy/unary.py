@@ -13,6 +13,7 @@ from ray.util.client.server.proxy import rpc
 from ray.util.client.server.proxy.gcs import Gcs
 from ray.util.client.server.proxy.host import Host, Hosts
 from ray.util.client.server.proxy.starter import EXIT_SEEN_S, LiveServer
+from ray.util.client.session import wire
 from ray.util.client.session.proxied import Refused, State
 
 _BEFORE_SERVER = frozenset({State.NEW, State.STARTING})
@@ -112,7 +113,8 @@ def _without_server(host: Optional[Host]) -> bool:
 
 def _known(host: Optional[Host]) -> Host:
     if host is None:
-        raise Refused("NOT_FOUND", "No session of this client id is known here.")
+        text = "No session of this client id is known here."
+        raise Refused("NOT_FOUND", text, wire.REASON_SESSION_UNKNOWN)
     return host
 
 

@@ -1,0 +1,250 @@
+"""Objects by the names that this client gives them: everything goes over the data stream.
+
+Used with a server that has tokens. A request may name what a request before it makes, so nothing
+waits for a ticket; and what an interruption or a death of the server does to a request is decided
+in one place, by the session and its journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import ray.cloudpickle as cloudpickle
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.client import protocol
+from ray.util.client.dataclient import DataClient
+from ray.util.client.lineage import Submission
+from ray.util.client.losses import lost_error
+from ray.util.client.names import Minter
+from ray.util.client.pickling import unpickle_from_server
+from ray.util.client.replies import BlockingReply, PartsReply, TicketReply, WaitReply, error_from
+from ray.util.client.session.client import Kind as RequestKind
+from ray.util.client.session.journal import Ask, Kind, Lost, Seen
+from ray.util.client.slot import Slot
+from ray.util.client.unary import Deadline
+
+# What an answer may need beyond the time that the server was given, in seconds.
+_ANSWER_SLACK_S = 0.5
+# A shorter timeout than a round trip asks whether the objects are ready now.
+_NOW_S = 0.02
+
+
+class Ticket(Slot):
+    """The cluster's id of something that has a name already. ``token``: the name."""
+
+    def __init__(self, token: bytes) -> None:
+        super().__init__()
+        self.token = token
+
+
+class SeenValue(NamedTuple):
+    """What the journal keeps of a get: the pickled value, or the pickled error."""
+
+    data: bytes
+    is_error: bool
+
+
+class NamedObjects:
+    """Puts, submits, gets and waits by name. Thread-safe.
+
+    Args:
+        data: the session's data stream; its session has begun.
+        client_id: the session's.
+    """
+
+    def __init__(self, data: DataClient, client_id: str) -> None:
+        self._data = data
+        self._client_id = client_id
+        self._minter = Minter()
+
+    # -- making
+
+    def put(self, data: bytes, needs: tuple[bytes, ...], client_ref_id: bytes | None) -> Ticket:
+        """Puts a pickled object, function or class; waits until the server has it.
+
+        Raises:
+            Exception: the server could not read it.
+        """
+        token = self._minter.object()
+        put = protocol.PutRequest(data=data, client_ref_id=client_ref_id, register_as=token)
+        reply = BlockingReply()
+        kind = Kind.PUT if client_ref_id is None else Kind.PAYLOAD
+        self._data.submit(
+            protocol.DataRequest(put=put), reply, Submission(kind, (token,), needs)
+        )
+        answer = self._data.await_reply(reply).put
+        if not answer.valid:
+            raise error_from(answer.error)
+        ticket = Ticket(token)
+        ticket.set_result(answer.id)
+        return ticket
+
+    def schedule(
+        self, task: Any, count: int, kind: Kind, needs: tuple[bytes, ...], retries: int
+    ) -> list[Ticket]:
+        """Submits a task, an actor, a call or a look-up; returns at once.
+
+        Args:
+            task: the ClientTask.
+            count: of what it makes.
+            kind: what it is.
+            needs: what it refers to; of a call, the actor first.
+            retries: how often it may be run again.
+        """
+        one = self._minter.object if kind in (Kind.TASK, Kind.CALL) else self._minter.actor
+        tickets = [Ticket(one()) for _ in range(count)]
+        tokens = tuple(ticket.token for ticket in tickets)
+        task.return_tokens.extend(tokens)
+        self._data.submit(
+            protocol.DataRequest(task=task),
+            TicketReply(tickets),
+            Submission(kind, tokens, needs, retries),
+        )
+        return tickets
+
+    # -- reading
+
+    def get(self, names: Sequence[bytes], timeout: float | None) -> list[Any]:
+        """The values, in the order of the names.
+
+        Args:
+            names: any; one may occur twice.
+            timeout: seconds; None waits as long as it takes.
+
+        Raises:
+            GetTimeoutError: they are not all ready in time.
+            Exception: what a task raised, or that an object is lost.
+        """
+        found: dict[bytes, Any] = {}
+        wanted: list[bytes] = []
+        distinct = list(dict.fromkeys(names))
+        for name, outcome in zip(distinct, self._data.outcomes(distinct)):
+            if isinstance(outcome, Lost):
+                raise lost_error(name, outcome.reason)
+            if isinstance(outcome, Seen):
+                found[name] = _read(outcome.value)
+            else:
+                wanted.append(name)
+        if wanted:
+            for name, part in zip(wanted, self._fetch(wanted, timeout)):
+                found[name] = self._keep(name, part)
+        return [found[name] for name in names]
+
+    def _keep(self, name: bytes, part: Any) -> Any:
+        value, names_others = unpickle_from_server(part)
+        if names_others:
+            # Read again later, it would name things that may have been released meanwhile.
+            self._data.note(lambda lineage: lineage.journal.finished(name))
+        else:
+            self._note_seen(name, bytes(part), False)
+        return value
+
+    def _note_seen(self, name: bytes, data: bytes, is_error: bool) -> None:
+        seen = SeenValue(data, is_error)
+        self._data.note(lambda lineage: lineage.journal.seen(name, seen, len(data)))
+
+    def _fetch(self, names: list[bytes], timeout: float | None) -> list[Any]:
+        outcome = Slot()
+        now = timeout is not None and timeout < _NOW_S
+        message = protocol.DataRequest(
+            get=protocol.GetRequest(ids=names, asynchronous=True, parts=True, nowait=now)
+        )
+        reply = PartsReply(message, outcome.set_result)
+        request = self._data.ask(RequestKind.GET, message, reply, tuple(names))
+        arrived = False
+        try:
+            arrived = outcome.wait(_ANSWER_SLACK_S if now else timeout)
+            if not arrived and reply.pieces:
+                arrived = outcome.wait()  # A transfer that has begun may go on.
+        finally:
+            if not arrived:
+                self._data.withdraw(request)
+        if not arrived:
+            raise GetTimeoutError("The objects did not arrive in time.")
+        parts = outcome.result()
+        if isinstance(parts, Exception):
+            if len(names) == 1:
+                self._note_error(names[0], parts)
+            raise parts
+        return parts
+
+    def _note_error(self, name: bytes, error: Exception) -> None:
+        # What the task itself raised is its value; that the connection broke, say, is not.
+        if isinstance(error, RayError) and getattr(error, "cause", None) is not None:
+            self._note_seen(name, cloudpickle.dumps(error), True)
+
+    def call_back(self, name: bytes, callback: Callable[[Any], None]) -> None:
+        """Calls back with an object's value, or an exception, when it is ready."""
+        (outcome,) = self._data.outcomes([name])
+        if isinstance(outcome, Lost):
+            callback(lost_error(name, outcome.reason))
+            return
+        if isinstance(outcome, Seen):
+            callback(_value_or_error(lambda: _read(outcome.value)))
+            return
+        message = protocol.DataRequest(
+            get=protocol.GetRequest(ids=[name], asynchronous=True, parts=True)
+        )
+
+        def tell(parts: list[Any] | Exception) -> None:
+            if isinstance(parts, Exception):
+                self._note_error(name, parts)
+                callback(parts)
+            else:
+                callback(_value_or_error(lambda: self._keep(name, parts[0])))
+
+        self._data.ask(RequestKind.GET, message, PartsReply(message, tell), (name,))
+
+    def wait(self, names: list[bytes], num_returns: int, timeout: float | None) -> set[bytes]:
+        """Names, at least ``num_returns`` of the distinct ones given, that are ready in time."""
+        ready = {
+            name
+            for name, outcome in zip(names, self._data.outcomes(names))
+            if outcome is not Ask.SERVER
+        }
+        open_names = [name for name in names if name not in ready]
+        missing = num_returns - len(ready)
+        if missing > 0:
+            ready.update(self._wait(open_names, missing, timeout))
+        return ready
+
+    def _wait(self, names: list[bytes], num_returns: int, timeout: float | None) -> list[bytes]:
+        deadline = Deadline(timeout)
+        message = protocol.DataRequest(
+            wait=protocol.WaitRequest(
+                object_ids=names,
+                num_returns=num_returns,
+                timeout=-1 if timeout is None else timeout,
+                client_id=self._client_id,
+            )
+        )
+        reply = WaitReply()
+        request = self._data.ask(RequestKind.WAIT, message, reply, tuple(names))
+        answer = None
+        try:
+            left = deadline.remaining()
+            answer = reply.wait(None if left is None else left + _ANSWER_SLACK_S).wait
+        except TimeoutError:
+            return []
+        finally:
+            if answer is None:
+                self._data.withdraw(request)
+        if not answer.valid:
+            raise error_from(answer.error)
+        ready = list(answer.ready_object_ids)
+        self._data.note(lambda lineage: [lineage.journal.finished(name) for name in ready])
+        return ready
+
+
+def _read(seen: SeenValue) -> Any:
+    if seen.is_error:
+        raise error_from(seen.data)
+    return unpickle_from_server(seen.data)[0]
+
+
+def _value_or_error(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as e:  # A result that does not unpickle here fails its own get only.
+        return e

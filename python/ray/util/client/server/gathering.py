@@ -1,0 +1,73 @@
+"""Waits for objects on behalf of a data stream, without holding up its thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, List, NamedTuple, Sequence
+
+import ray
+from ray._private.client_mode_hook import disable_client_hook
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+
+class Values(NamedTuple):
+    """The values of all objects that were asked for."""
+
+    values: List[Any]
+
+
+class Failure(NamedTuple):
+    """Why they can't all be had."""
+
+    error: BaseException
+
+
+class _Gathering:
+    """Collects values that come on threads of Ray's; tells once."""
+
+    def __init__(self, count: int, tell: Callable[[Any], None]) -> None:
+        self._lock = threading.Lock()
+        self._values: List[Any] = [None] * count
+        self._missing = count
+        self._tell = tell
+
+    def take(self, index: int, value: Any) -> None:
+        with self._lock:
+            if not self._missing:
+                return
+            if isinstance(value, RayError):
+                self._missing = 0
+                # ray.get() raises an error that is also of the type that the task raised.
+                if isinstance(value, RayTaskError):
+                    value = value.as_instanceof_cause()
+                outcome: Any = Failure(value)
+            else:
+                self._values[index] = value
+                self._missing -= 1
+                if self._missing:
+                    return
+                outcome = Values(self._values)
+            self._values = []
+        self._tell(outcome)
+
+
+def gather(refs: Sequence[Any], tell: Callable[[Any], None]) -> None:
+    """Tells :class:`Values` when all objects are ready, or :class:`Failure` once one has failed.
+
+    Args:
+        refs: what is waited for, at least one.
+        tell: called once, on a thread of Ray's; must not block.
+    """
+    gathering = _Gathering(len(refs), tell)
+    with disable_client_hook():
+        for index, ref in enumerate(refs):
+            ref._on_completed(lambda value, index=index: gathering.take(index, value))
+
+
+def check_ready(refs: Sequence[Any]) -> None:
+    """Raises GetTimeoutError unless all are ready now."""
+    distinct = list(dict.fromkeys(refs))
+    with disable_client_hook():
+        ready, _ = ray.wait(distinct, num_returns=len(distinct), timeout=0, fetch_local=False)
+    if len(ready) < len(distinct):
+        raise GetTimeoutError("The objects are not ready.")

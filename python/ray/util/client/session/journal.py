@@ -1,0 +1,453 @@
+"""What a client would have to submit again if the session's server died: its journal.
+
+The journal holds an entry for every function, put, task, actor, look-up and actor call that a live
+reference needs (its lineage), and decides what becomes of each after a death, by the contract in
+docs/recovery.md. No I/O, threads or clock; messages and values are opaque.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple, Union
+
+
+class Kind(enum.Enum):
+    """What an entry is."""
+
+    PAYLOAD = enum.auto()  # a function, an actor class
+    PUT = enum.auto()
+    TASK = enum.auto()
+    ACTOR = enum.auto()
+    DETACHED = enum.auto()  # an actor that outlives the session's servers
+    NAMED = enum.auto()  # an actor that was looked up by its name
+    CALL = enum.auto()
+
+
+class Reason(enum.Enum):
+    """Why something is lost."""
+
+    NO_RETRY = enum.auto()  # the user said not to run it again, or the budget is used up
+    ACTOR_DIED = enum.auto()
+    ACTOR_UNAVAILABLE = enum.auto()  # a call that may not be repeated, of an actor that lives
+    NOT_KEPT = enum.auto()  # the journal was full
+    ADOPTED = enum.auto()  # came out of the cluster; nothing here can make it again
+    SWITCHED_OFF = enum.auto()  # the user wants no replay
+
+
+class Seen(NamedTuple):
+    """The client has the value."""
+
+    value: Any
+
+
+class Lost(NamedTuple):
+    """It is gone for good."""
+
+    reason: Reason
+
+
+class Ask(enum.Enum):
+    """The server is to be asked for it."""
+
+    SERVER = enum.auto()
+
+
+Outcome = Union[Seen, Lost, Ask]
+
+
+class Recorded(enum.Enum):
+    """What came of recording an entry."""
+
+    KEPT = enum.auto()
+    NEARLY_FULL = enum.auto()  # kept; told once, when the bound comes near
+    NOT_KEPT = enum.auto()  # over the bound: works, but does not survive a death
+
+
+class Resend(NamedTuple):
+    """Submit the entry's message again. ``again``: an earlier server may have had it."""
+
+    entry: Entry
+    again: bool
+
+
+class PutValue(NamedTuple):
+    """Put a value that the client has seen, under its name: it must never become another one."""
+
+    name: bytes
+    value: Any
+
+
+class LookUp(NamedTuple):
+    """Find the entry's actor by its name in the cluster; it lives there by itself."""
+
+    entry: Entry
+
+
+Action = Union[Resend, PutValue, LookUp]
+
+_NO_LIMIT = -1
+_ACTORS = frozenset({Kind.ACTOR, Kind.DETACHED, Kind.NAMED})
+_RUNS = frozenset({Kind.TASK, Kind.CALL})
+_WARN_AT = 0.8
+
+
+class Entry:
+    """One submission. Made and changed by the journal only; ``message`` is the shell's.
+
+    Attributes:
+        names: what it defines.
+        needs: names that must exist before it can be submitted; of a call, the actor's is first.
+        retries: how often it may still be run again; -1 is without limit.
+        incarnation: of the server that has it, or is just being given it.
+        lost: why it is gone, if it is.
+        kept: whether the message is still there.
+    """
+
+    __slots__ = (
+        "kind", "names", "needs", "message", "size", "retries", "incarnation", "lost", "kept",
+        "_held", "_finished", "_users", "_charged",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        kind: Kind,
+        names: tuple[bytes, ...],
+        message: Any,
+        size: int,
+        needs: tuple[bytes, ...] = (),
+        retries: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.names = names
+        self.needs = needs
+        self.message = message
+        self.size = size
+        self.retries = retries
+        self.incarnation = 0
+        self.lost: Lost | None = None
+        self.kept = True
+        # Bits by the names' order: held by the user; known to be finished.
+        self._held = (1 << len(names)) - 1
+        self._finished = 0
+        self._users = 0
+        self._charged = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that it defines is known to be finished."""
+        return self._finished == (1 << len(self.names)) - 1
+
+    def _spend(self) -> bool:
+        if self.retries == 0:
+            return False
+        if self.retries != _NO_LIMIT:
+            self.retries -= 1
+        return True
+
+    def _bit(self, name: bytes) -> int:
+        return 1 if len(self.names) == 1 else 1 << self.names.index(name)
+
+
+class Journal:
+    """The entries that live references need, in the order of their submission.
+
+    Not thread-safe: the owner serialises all calls.
+
+    Args:
+        max_bytes: of messages, together.
+        max_entries: how many.
+        max_value_bytes: of values that were seen, together; the least recently used go first.
+        replays: False keeps nothing but functions and classes: after a death all else is lost.
+
+    Attributes:
+        bytes, entries, value_bytes: what is held now.
+        restored, resubmitted, lost: counted since the last death.
+    """
+
+    def __init__(
+        self, max_bytes: int, max_entries: int, max_value_bytes: int, replays: bool = True
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._max_value_bytes = max_value_bytes
+        self._replays = replays
+        self._by_name: dict[bytes, Entry] = {}
+        self._adopted: dict[bytes, int] = {}
+        self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
+        self._incarnation = 1
+        self._warned = False
+        self._newly_lost: list[tuple[Entry, Any]] = []
+        self.bytes = 0
+        self.entries = 0
+        self.value_bytes = 0
+        self.restored = 0
+        self.resubmitted = 0
+        self.lost: Counter[Reason] = Counter()
+
+    # -- what the user does
+
+    def record(self, entry: Entry) -> Recorded:
+        """Files an entry that is about to be sent. Its names are held from now on."""
+        entry.incarnation = self._incarnation
+        by_name = self._by_name
+        for name in entry.names:
+            by_name[name] = entry
+        for name in entry.needs:
+            needed = by_name.get(name)
+            if needed is not None:
+                needed._users += 1
+        self.entries += 1
+        if not self._replays and entry.kind is not Kind.PAYLOAD:
+            entry.message, entry.kept, entry.size = None, False, 0
+            return Recorded.KEPT
+        if self.bytes + entry.size > self._max_bytes or self.entries > self._max_entries:
+            entry.message, entry.kept, entry.size = None, False, 0
+            return Recorded.NOT_KEPT
+        self.bytes += entry.size
+        if not self._warned and self._is_nearly_full():
+            self._warned = True
+            return Recorded.NEARLY_FULL
+        return Recorded.KEPT
+
+    def _is_nearly_full(self) -> bool:
+        return (
+            self.bytes > _WARN_AT * self._max_bytes or self.entries > _WARN_AT * self._max_entries
+        )
+
+    def adopt(self, name: bytes) -> None:
+        """The present server has given the client a name of its own making, or held it again."""
+        entry = self._by_name.get(name)
+        if entry is not None:
+            entry._held |= entry._bit(name)
+        else:
+            self._adopted[name] = self._incarnation
+
+    def drop(self, name: bytes) -> None:
+        """The user holds no reference of that name any more. Unknown names are ignored."""
+        self._adopted.pop(name, None)
+        entry = self._by_name.get(name)
+        if entry is None:
+            return
+        entry._held &= ~entry._bit(name)
+        if not entry._held and not entry._users:
+            self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        # Chains of lineage are long, so this must not recurse.
+        unneeded = [entry]
+        while unneeded:
+            entry = unneeded.pop()
+            self.entries -= 1
+            self.bytes -= entry.size
+            for name in entry.names:
+                del self._by_name[name]
+                self._drop_value(name)
+            entry.message = None
+            for name in entry.needs:
+                needed = self._by_name.get(name)
+                if needed is None:
+                    continue
+                needed._users -= 1
+                if not needed._users and not needed._held:
+                    unneeded.append(needed)
+
+    def forbid(self, name: bytes) -> None:
+        """What the name stands for was cancelled or killed: it is not to be run again."""
+        entry = self._by_name.get(name)
+        if entry is not None:
+            entry.retries = 0
+
+    def knows(self, entry: Entry) -> bool:
+        """Whether the entry is still kept for somebody."""
+        return bool(entry.names) and self._by_name.get(entry.names[0]) is entry
+
+    # -- what the server says
+
+    def finished(self, name: bytes) -> None:
+        """The object is ready, or failed; its value was not seen."""
+        entry = self._by_name.get(name)
+        if entry is not None:
+            entry._finished |= entry._bit(name)
+
+    def seen(self, name: bytes, value: Any, size: int) -> None:
+        """The client has got the value. It is kept within the bound, in bytes, of all values."""
+        entry = self._by_name.get(name)
+        if entry is None:
+            return
+        entry._finished |= entry._bit(name)
+        if size > self._max_value_bytes or entry.kind not in _RUNS:
+            return
+        self._drop_value(name)
+        self._values[name] = (value, size)
+        self.value_bytes += size
+        while self.value_bytes > self._max_value_bytes:
+            self._drop_value(next(iter(self._values)))
+
+    def _drop_value(self, name: bytes) -> None:
+        found = self._values.pop(name, None)
+        if found is not None:
+            self.value_bytes -= found[1]
+
+    def outcome(self, name: bytes) -> Outcome:
+        """What is known of an object, without asking the server."""
+        found = self._values.get(name)
+        if found is not None:
+            return Seen(found[0])
+        entry = self._by_name.get(name)
+        if entry is not None:
+            return entry.lost or Ask.SERVER
+        if self._adopted.get(name, self._incarnation) != self._incarnation:
+            return Lost(Reason.ADOPTED)
+        return Ask.SERVER
+
+    # -- a death
+
+    def new_incarnation(
+        self,
+        incarnation: int,
+        unanswered: Collection[Entry] = (),
+        unhanded: Collection[Entry] = (),
+    ) -> list[Action]:
+        """Another server answers; the one before is dead with all that it had.
+
+        Args:
+            incarnation: of the new server.
+            unanswered: entries whose answers somebody may be waiting for.
+            unhanded: those of them that no server was ever given, so that they cost no retry.
+
+        Returns:
+            What is to be submitted at once, in this order: what was pending, the actors, and what
+            these need. The rest waits until :meth:`require` asks for it.
+        """
+        self._incarnation = incarnation
+        self.restored = self.resubmitted = 0
+        self.lost.clear()
+        if not self._replays:
+            self._values.clear()
+            self.value_bytes = 0
+        eager = []
+        for entry in self._in_order():
+            entry._charged = False
+            if entry.lost is None and self._is_due(entry, entry in unanswered, entry in unhanded):
+                eager.append(entry)
+        return self._restore(eager)
+
+    def _in_order(self) -> Iterator[Entry]:
+        last = None
+        for entry in list(self._by_name.values()):
+            if entry is not last:
+                yield entry
+            last = entry
+
+    def _is_due(self, entry: Entry, unanswered: bool, unhanded: bool) -> bool:
+        """Whether an entry is to be submitted at once. Marks those that never will be as lost."""
+        if not entry.kept:
+            self._lose(entry, Reason.NOT_KEPT if self._replays else Reason.SWITCHED_OFF)
+            return False
+        if unhanded:
+            entry._charged = True
+            return True
+        if entry.kind not in _RUNS and entry.kind is not Kind.ACTOR:
+            return unanswered
+        if entry.kind in _RUNS and entry.finished:
+            return False
+        self._charge(entry)
+        return entry.lost is None
+
+    def _charge(self, entry: Entry) -> None:
+        """Takes the retry that running an entry again costs; marks it as lost if it has none."""
+        if entry._charged or entry.kind not in (Kind.TASK, Kind.CALL, Kind.ACTOR):
+            return
+        entry._charged = True
+        if entry.kind is Kind.CALL and self._is_lost(entry.needs[0]):
+            self._lose(entry, Reason.ACTOR_DIED)
+        elif not entry._spend():
+            self._lose(entry, _REASONS_BY_KIND[entry.kind])
+
+    def _lose(self, entry: Entry, reason: Reason) -> None:
+        entry.lost = Lost(reason)
+        self._newly_lost.append((entry, entry.message))
+        self.bytes -= entry.size
+        entry.message, entry.size = None, 0
+        self.lost[reason] += 1
+
+    def take_lost(self) -> list[tuple[Entry, Any]]:
+        """The entries that were lost since this was last asked, with the messages they had."""
+        lost, self._newly_lost = self._newly_lost, []
+        return lost
+
+    def _is_lost(self, name: bytes) -> bool:
+        return isinstance(self.outcome(name), Lost)
+
+    # -- making things exist on the present server
+
+    def require(self, names: Iterable[bytes]) -> list[Action]:
+        """What is to be submitted first so that the names exist on the present server.
+
+        Names that are lost, or become so by this (:meth:`outcome` tells), are left out. Asking
+        again gives nothing new.
+        """
+        wanted = [self._by_name[name] for name in names if name in self._by_name]
+        return self._restore(wanted) if wanted else []
+
+    def _restore(self, wanted: list[Entry]) -> list[Action]:
+        actions: list[Action] = []
+        # Depth first without recursion: an entry comes twice, before and after what it needs.
+        stack = [(entry, False) for entry in reversed(wanted)]
+        while stack:
+            entry, ready = stack.pop()
+            if entry.lost is not None or entry.incarnation == self._incarnation:
+                continue
+            if ready:
+                self._submit(entry, actions)
+            elif not self._put_values(entry, actions):
+                self._charge(entry)
+                if entry.lost is None:
+                    stack.append((entry, True))
+                    stack.extend(self._missing(entry))
+        return actions
+
+    def _missing(self, entry: Entry) -> Iterator[tuple[Entry, bool]]:
+        for name in reversed(entry.needs):
+            needed = self._by_name.get(name)
+            if needed is not None and needed.incarnation != self._incarnation:
+                yield needed, False
+
+    def _put_values(self, entry: Entry, actions: list[Action]) -> bool:
+        """Whether all that the entry defines was seen; then the values are put, and nothing run."""
+        if entry.kind not in _RUNS or not entry.names:
+            return False
+        found = [self._values.get(name) for name in entry.names]
+        if None in found:
+            return False
+        for name, value in zip(entry.names, found):
+            assert value is not None
+            actions.append(PutValue(name, value[0]))
+        entry.incarnation = self._incarnation
+        self.restored += 1
+        return True
+
+    def _submit(self, entry: Entry, actions: list[Action]) -> None:
+        for name in entry.needs:
+            outcome = self.outcome(name)
+            if isinstance(outcome, Lost):
+                self._lose(entry, outcome.reason)
+                return
+        entry.incarnation = self._incarnation
+        if entry.kind is Kind.NAMED or (entry.kind is Kind.DETACHED and not entry._charged):
+            actions.append(LookUp(entry))
+        else:
+            actions.append(Resend(entry, again=True))
+        if entry.kind in _RUNS:
+            self.resubmitted += 1
+        else:
+            self.restored += 1
+
+
+_REASONS_BY_KIND = {
+    Kind.TASK: Reason.NO_RETRY,
+    Kind.ACTOR: Reason.ACTOR_DIED,
+    Kind.CALL: Reason.ACTOR_UNAVAILABLE,
+}

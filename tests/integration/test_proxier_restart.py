@@ -1,0 +1,117 @@
+"""The proxier is killed and started again: sessions are begun anew and restored."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Iterator
+
+import psutil
+import pytest
+
+from tests.conftest import MakeClient
+from tests.support.client import Client
+from tests.support.cluster import Cluster
+from tests.support.ports import LOOPBACK, free_ports, is_open
+from tests.support.processes import descendants, kill, wait_gone
+from tests.support.waiting import eventually
+
+
+class Proxier:
+    """A proxier of the test's own, beside the head's, which may be killed and started again."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        (self.port,) = free_ports(1)
+        model = cluster.proxier
+        self._environment = model.environ()
+        self._command = [
+            f"--port={self.port}" if word.startswith("--port=") else word
+            for word in model.cmdline()
+        ]
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"ray://{LOOPBACK}:{self.port}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        eventually(lambda: is_open(self.port), "the proxier to listen")
+
+    def kill(self) -> None:
+        """Kills it (SIGKILL), and returns when its servers are gone, too."""
+        servers = descendants(self.process.pid)
+        self.process.kill()
+        self.process.wait()
+        for server in servers:
+            wait_gone(server)
+
+
+@pytest.fixture
+def proxier(cluster: Cluster) -> Iterator[Proxier]:
+    running = Proxier(cluster)
+    yield running
+    for process in [*descendants(running.process.pid), psutil.Process(running.process.pid)]:
+        kill(process)
+    running.process.wait()
+
+
+@pytest.fixture
+def client(make_client: MakeClient, proxier: Proxier) -> Client:
+    client = make_client()
+    client.connect(proxier.address)
+    client.run(
+        """
+        @ray.remote(num_cpus=0)
+        def add_one(x):
+            return x + 1
+
+        @ray.remote(num_cpus=0, max_restarts=-1)
+        class Counter:
+            count = 0
+            def add(self):
+                self.count += 1
+                return self.count
+
+        put, seen, unseen = ray.put("put"), add_one.remote(1), add_one.remote(2)
+        actor = Counter.remote()
+        assert ray.get([seen, actor.add.remote()]) == [2, 1] and ray.wait([unseen])[0]
+        namespace = ray.get_runtime_context().namespace
+        """
+    )
+    return client
+
+
+def test_the_session_is_begun_anew_and_restored(client: Client, proxier: Proxier) -> None:
+    step = client.start("import threading; threading.Event().wait(0); ray.get(put)")
+    assert step.value() == "put"
+    proxier.kill()
+    waiting = client.start("ray.get([put, seen, unseen, actor.add.remote(), add_one.remote(9)])")
+    proxier.start()
+    assert waiting.value() == ["put", 2, 3, 1, 10]
+    assert client.run("ray.get_runtime_context().namespace == namespace") is True
+    assert client.run("ray.util.client.session.info().incarnation") == 2
+
+
+def test_again_and_again(client: Client, proxier: Proxier) -> None:
+    for incarnation in (2, 3):
+        proxier.kill()
+        proxier.start()
+        assert client.run("ray.get([put, unseen, actor.add.remote()])") == ["put", 3, 1]
+        assert client.run("ray.util.client.session.info().incarnation") == incarnation
+
+
+def test_a_server_s_death_after_it_counts_on(client: Client, proxier: Proxier) -> None:
+    proxier.kill()
+    proxier.start()
+    assert client.run("ray.get(put)") == "put"
+    # The one that stands warm is not the session's; both may go.
+    for server in descendants(proxier.process.pid):
+        kill(server)
+    assert client.run("ray.get([put, unseen])") == ["put", 3]
+    assert client.run("ray.util.client.session.info().incarnation") == 3

@@ -1,0 +1,354 @@
+"""What a session held when its server died comes back, under Ray's own retry contract.
+
+Runs are counted outside Ray: each appends a line to a file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeSession
+from tests.support.session import Session
+from tests.support.waiting import eventually
+
+SETUP = """
+    def note(path, line):
+        with open(path, "a") as file:
+            file.write(line + "\\n")
+
+    @ray.remote(num_cpus=0)
+    def add_one(x, name="run"):
+        note(runs, name)
+        return x + 1
+
+    @ray.remote(num_cpus=0)
+    def gated(name, value):
+        import os, time
+        note(runs, name)
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+        return value
+
+    @ray.remote(num_cpus=0)
+    class Counter:
+        def __init__(self, start=0):
+            note(runs, "constructor")
+            self.count = start
+
+        def add(self, name="call"):
+            note(runs, name)
+            self.count += 1
+            return self.count
+
+        def gated(self, name):
+            import os, time
+            note(runs, name)
+            while not os.path.exists(gate):
+                time.sleep(0.01)
+            return self.count
+"""
+
+
+class Held:
+    """A session, a file that counts runs, and a gate that running tasks wait at."""
+
+    def __init__(self, session: Session, folder: Path) -> None:
+        self.session = session
+        self.client = session.client
+        self._runs, self._gate = folder / "runs", folder / "gate"
+        self._runs.touch()
+        self.client.run("pass", runs=str(self._runs), gate=str(self._gate))
+        self.client.run(SETUP)
+
+    def runs(self, name: str = "run") -> int:
+        return self._runs.read_text().splitlines().count(name)
+
+    def started(self, name: str, times: int = 1) -> None:
+        eventually(lambda: self.runs(name) >= times, f"run {times} of {name!r}")
+
+    def open_gate(self) -> None:
+        self._gate.touch()
+
+    def die(self) -> None:
+        self.session.lose_server()
+        self.session.await_server()
+
+
+@pytest.fixture
+def held(session: Session, tmp_path: Path) -> Held:
+    return Held(session, tmp_path)
+
+
+READS = [
+    "ray.get(ref)",
+    "ray.get([ref, ref])[1]",
+    "ray.get(ray.wait([ref])[0][0])",
+    "ref.future().result()",
+    "ray.get(identity.remote(ref))",
+    "ray.get(ray.get(identity.remote([ref]))[0])",
+    "ray.get(identity.options(num_cpus=0).remote(x=ref))",
+    "import asyncio\nasync def ask(): return await ref\nasyncio.run(ask())",
+]
+
+
+@pytest.fixture
+def reading(held: Held) -> Held:
+    held.client.run("identity = ray.remote(num_cpus=0)(lambda x: x)")
+    return held
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_put_object(reading: Held, read: str) -> None:
+    reading.client.run("ref = ray.put({'a': 1})")
+    reading.die()
+    assert reading.client.run(read) == {"a": 1}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_pending_task_is_submitted_again(reading: Held, read: str) -> None:
+    reading.client.run("ref = gated.remote('pending', 5)")
+    reading.started("pending")
+    reading.die()
+    reading.started("pending", 2)
+    reading.open_gate()
+    assert reading.client.run(read) == 5
+    assert reading.runs("pending") == 2
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_seen_value_stays_and_nothing_is_run(reading: Held, read: str) -> None:
+    reading.client.run("ref = add_one.options(max_retries=0).remote(1)")
+    assert reading.client.run("ray.get(ref)") == 2
+    reading.die()
+    assert reading.client.run(read) == 2
+    assert reading.runs() == 1
+
+
+def test_a_get_under_way_goes_on(held: Held) -> None:
+    held.client.run("ref = gated.remote('pending', 5)")
+    step = held.client.start("ray.get(ref)")
+    held.started("pending")
+    held.die()
+    held.open_gate()
+    assert step.value() == 5
+
+
+def test_a_finished_task_whose_value_was_not_seen_runs_when_it_is_needed(held: Held) -> None:
+    held.client.run("ref = add_one.remote(1); ray.wait([ref])")
+    held.die()
+    held.client.run("ray.get(ray.put(1))")
+    assert held.runs() == 1
+    assert held.client.run("ray.get(ref)") == 2
+    assert held.runs() == 2
+
+
+@pytest.mark.parametrize("begin", ["ray.wait([ref])", "pass"], ids=["finished", "pending"])
+def test_what_may_not_be_retried_raises_and_is_not_run_again(held: Held, begin: str) -> None:
+    held.client.run(f"ref = add_one.options(max_retries=0).remote(1); {begin}")
+    held.started("run")
+    held.die()
+    failure = held.client.fails("ray.get(ref)")
+    assert "OwnerDiedError" in failure.bases and "max_retries" in failure.text
+    assert held.client.run("[len(refs) for refs in ray.wait([ref])]") == [1, 0]
+    assert "OwnerDiedError" in str(held.client.fails("ray.get(add_one.remote(ref, 'never'))"))
+    assert (held.runs(), held.runs("never")) == (1, 0)
+
+
+def test_retries_are_counted_over_deaths(held: Held) -> None:
+    held.client.run("ref = gated.options(max_retries=2).remote('budget', 1)")
+    for run in (1, 2, 3):
+        held.started("budget", run)
+        held.die()
+    assert "OwnerDiedError" in held.client.fails("ray.get(ref)").bases
+    assert held.runs("budget") == 3
+
+
+def test_a_task_that_no_server_was_given_is_simply_sent(held: Held) -> None:
+    held.client.run("ray.get(add_one.remote(1, 'first use'))")
+    with held.session.gap():
+        held.client.run("ref = add_one.options(max_retries=0).remote(1)")
+    assert held.client.run("ray.get(ref)") == 2
+    assert held.runs() == 1
+
+
+def test_released_refs_are_never_run_again(held: Held) -> None:
+    held.client.run("ref = gated.remote('released', 1)")
+    held.started("released")
+    with held.session.gap():
+        held.client.run("del ref; import gc; gc.collect()")
+    held.session.await_server()
+    held.client.run("ray.get(add_one.remote(1))")
+    assert held.runs("released") == 1
+
+
+def test_a_chain_of_finished_tasks_is_run_in_order(held: Held) -> None:
+    held.client.run("a = add_one.remote(1, 'a'); b = add_one.remote(a, 'b'); ray.wait([b])")
+    held.client.run("c = add_one.remote(b, 'c'); ray.wait([c]); del a, b")
+    held.die()
+    assert held.client.run("ray.get(c)") == 4
+    assert [held.runs(name) for name in "abc"] == [2, 2, 2]
+
+
+def test_several_returns(held: Held) -> None:
+    held.client.run("pair = ray.remote(num_returns=2, num_cpus=0)(lambda: (1, 'two'))")
+    held.client.run("one, two = pair.remote(); assert ray.get(one) == 1")
+    held.die()
+    assert held.client.run("ray.get([one, two])") == [1, "two"]
+
+
+def test_an_application_error_stays_the_same(held: Held) -> None:
+    held.client.run("ref = ray.remote(num_cpus=0, max_retries=0)(lambda: 1 / 0).remote()")
+    assert "ZeroDivisionError" in held.client.fails("ray.get(ref)").bases
+    held.die()
+    assert "ZeroDivisionError" in held.client.fails("ray.get(ref)").bases
+
+
+def test_ids_stay_the_first_incarnation_s(held: Held) -> None:
+    held.client.run("ref = add_one.remote(1); actor = Counter.options(max_restarts=1).remote()")
+    before = held.client.run("(ref.hex(), actor._actor_id.hex(), ray.get(ref))")
+    held.die()
+    assert held.client.run("(ref.hex(), actor._actor_id.hex(), ray.get(ref))") == before
+
+
+def test_refs_in_results_are_the_refs_that_the_program_has(reading: Held) -> None:
+    reading.client.run("ref = ray.put(1); nested = identity.remote([ref])")
+    equal = "(lambda got: (got == ref, hash(got) == hash(ref), ray.get(got)))(ray.get(nested)[0])"
+    assert reading.client.run(equal) == [True, True, 1]
+    reading.die()
+    assert reading.client.run(equal) == [True, True, 1]
+
+
+def test_an_actor_with_restarts_is_created_again(held: Held) -> None:
+    held.client.run("actor = Counter.options(max_restarts=1, name='mine').remote(5)")
+    assert held.client.run("ray.get([actor.add.remote(), actor.add.remote()])") == [6, 7]
+    held.die()
+    assert held.client.run("ray.get(actor.add.remote())") == 6
+    assert held.client.run("ray.get(ray.get_actor('mine').add.remote())") == 7
+    assert held.runs("constructor") == 2
+    held.die()
+    assert "ActorDiedError" in held.client.fails("ray.get(actor.add.remote())").bases
+    assert held.runs("constructor") == 2
+
+
+def test_an_actor_without_restarts_is_dead(held: Held) -> None:
+    held.client.run("actor = Counter.remote(); ray.get(actor.add.remote())")
+    held.die()
+    assert "ActorDiedError" in held.client.fails("ray.get(actor.add.remote())").bases
+    assert held.runs("constructor") == 1
+
+
+def test_a_detached_actor_is_the_same(held: Held) -> None:
+    held.client.run("actor = Counter.options(name='kept', lifetime='detached').remote()")
+    held.client.run("found = ray.get_actor('kept'); assert ray.get(actor.add.remote()) == 1")
+    held.die()
+    assert held.client.run("ray.get([actor.add.remote(), found.add.remote()])") == [2, 3]
+    assert held.runs("constructor") == 1
+    held.client.run("ray.kill(actor)")
+
+
+@pytest.mark.parametrize("retries, runs", [(0, 1), (-1, 2)])
+def test_a_call_under_way(held: Held, retries: int, runs: int) -> None:
+    options = f"max_restarts=-1, max_task_retries={retries}"
+    held.client.run(f"actor = Counter.options({options}).remote()")
+    held.client.run("ref = actor.gated.remote('under way')")
+    held.started("under way")
+    held.die()
+    held.open_gate()
+    if retries:
+        assert held.client.run("ray.get(ref)") == 0
+    else:
+        assert "ActorUnavailableError" in held.client.fails("ray.get(ref)").bases
+    assert held.client.run("ray.get(actor.add.remote())") == 1
+    assert held.runs("under way") == runs
+
+
+def test_a_call_of_a_dead_actor(held: Held) -> None:
+    held.client.run("actor = Counter.options(max_task_retries=-1).remote()")
+    held.client.run("ref = actor.gated.remote('under way')")
+    held.started("under way")
+    held.die()
+    assert "ActorDiedError" in held.client.fails("ray.get(ref)").bases
+    assert held.runs("under way") == 1
+
+
+def test_handles_in_arguments_and_results(reading: Held) -> None:
+    reading.client.run("actor = Counter.options(max_restarts=-1).remote()")
+    reading.client.run("poke = ray.remote(num_cpus=0)(lambda a: ray.get(a.add.remote()))")
+    reading.client.run("back = ray.get(identity.remote(actor)); ray.get(back.add.remote())")
+    reading.die()
+    assert reading.client.run("ray.get(poke.remote(actor))") == 1
+    assert reading.client.run("ray.get(back.add.remote())") == 2
+
+
+def test_killed_and_cancelled_is_not_brought_back(held: Held) -> None:
+    held.client.run("actor = Counter.options(max_restarts=-1).remote(); ref = gated.remote('x', 1)")
+    held.client.run("ray.get(actor.add.remote()); ray.kill(actor)")
+    held.started("x")
+    held.client.run("ray.cancel(ref, force=True)")
+    held.die()
+    assert "ActorDiedError" in held.client.fails("ray.get(actor.add.remote())").bases
+    assert "RayError" in held.client.fails("ray.get(ref)").bases
+    assert (held.runs("x"), held.runs("constructor")) == (1, 1)
+
+
+def test_order_is_kept(held: Held) -> None:
+    held.client.run("actor = Counter.options(max_restarts=-1, max_task_retries=-1).remote()")
+    held.client.run("ray.get(actor.add.remote()); held = [actor.gated.remote('first')]")
+    held.started("first")
+    held.client.run("held += [actor.add.remote() for _ in range(50)]")
+    held.die()
+    held.client.run("held += [actor.add.remote() for _ in range(50)]")
+    held.open_gate()
+    assert held.client.run("ray.get(held)") == list(range(101))
+
+
+def test_what_the_journal_has_no_room_for_says_so(
+    make_session: MakeSession, tmp_path: Path
+) -> None:
+    environment = {"RAY_CLIENT_JOURNAL_BYTES": "1000000"}
+    held = Held(make_session(environment=environment), tmp_path)
+    held.client.run("small, large = ray.put(1), ray.put(bytes(2_000_000))")
+    assert held.client.run("len(ray.get(large))") == 2_000_000
+    held.die()
+    assert held.client.run("ray.get(small)") == 1
+    failure = held.client.fails("ray.get(large)")
+    assert "OwnerDiedError" in failure.bases and "RAY_CLIENT_JOURNAL_BYTES" in failure.text
+
+
+def test_five_deaths_in_a_row(held: Held) -> None:
+    held.client.run("put, seen = ray.put('put'), add_one.remote(1); ray.get(seen)")
+    held.client.run("unseen = add_one.options(max_retries=-1).remote(2); ray.wait([unseen])")
+    held.client.run("actor = Counter.options(max_restarts=-1).remote()")
+    for _ in range(5):
+        held.die()
+        everything = "ray.get([put, seen, unseen, actor.add.remote()])"
+        assert held.client.run(everything) == ["put", 2, 3, 1]
+
+
+def test_two_thousand_tasks_in_flight(held: Held) -> None:
+    held.client.run("refs = [add_one.remote(i) for i in range(2000)]")
+    held.session.lose_server()
+    assert held.client.run("sum(ray.get(refs))") == sum(range(1, 2001))
+    assert 2000 <= held.runs() <= 4000
+
+
+def test_threads_under_kills(held: Held) -> None:
+    code = "[ray.get(add_one.remote(i)) for i in range(60)]"
+    steps = [held.client.start(code, thread=True) for _ in range(8)]
+    for times in (50, 100, 150):
+        held.started("run", times)
+        held.die()
+    assert [step.value() for step in steps] == [list(range(1, 61))] * 8
+
+
+def test_large_objects_cut_in_the_middle(held: Held) -> None:
+    held.client.run("import os; data = os.urandom(30 * 2**20)")
+    step = held.client.start("ref = ray.put(data)")
+    held.session.lose_server()
+    step.value()
+    step = held.client.start("ray.get(ref) == data")
+    held.session.await_server()
+    held.session.lose_server()
+    assert step.value() is True
