@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.session import connects, crowd, gap, rates
+from benchmarks.session import connects, crowd, gap, rates, replay
 from benchmarks.session.report import Section, describe_machine, format_section, write_json
 from benchmarks.session.sides import FORK, STOCK, Side, start_sides
 
@@ -30,6 +30,7 @@ class Sizes:
     stock_connects: int = 51
     connect_rounds: int = 4
     gaps: int = 15
+    replays: int = 7
     sessions: int = 50
     rate_rounds: int = 5
     rate_s: float = 1.0
@@ -40,6 +41,7 @@ _QUICK = Sizes(
     stock_connects=2,
     connect_rounds=1,
     gaps=2,
+    replays=1,
     sessions=4,
     rate_rounds=1,
     rate_s=0.2,
@@ -48,6 +50,7 @@ _QUICK = Sizes(
 _BENCHMARKS: dict[str, Callable[[Side, Side, Sizes], Section]] = {
     "rates": lambda fork, stock, n: rates.measure(fork, stock, n.rate_rounds, n.rate_s),
     "gap": lambda fork, stock, n: gap.measure(fork, stock, n.gaps),
+    "replay": lambda fork, stock, n: replay.measure(fork, stock, n.replays),
     "connects": lambda fork, stock, n: connects.measure(
         fork, stock, {FORK: n.fork_connects, STOCK: n.stock_connects}, n.connect_rounds
     ),

@@ -4,6 +4,7 @@ Its text is sent to the programs instead of being imported by them: functions an
 program's main module travel to the workers by value, and workers need not find this file.
 """
 
+import os
 import threading
 import time
 
@@ -16,6 +17,7 @@ PATIENCE_S = 100
 
 _stop = threading.Event()
 _contexts = []
+_gated = []
 
 
 @ray.remote
@@ -65,6 +67,26 @@ def times_of_answers():
     object_came = time.monotonic()
     warm_up()
     return object_came, time.monotonic()
+
+
+@ray.remote
+def gated(path, value):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return value
+
+
+def submit_gated(path, count):
+    """Submits tasks that end when there is a file at ``path``."""
+    _gated[:] = [gated.remote(path, number) for number in range(count)]
+    # The answers come in order: this one's says that the server has them all.
+    ray.get(ray.put(1), timeout=PATIENCE_S)
+
+
+def finish_gated():
+    """Waits for them. Returns when they were done (monotonic s)."""
+    assert ray.get(_gated, timeout=PATIENCE_S) == list(range(len(_gated)))
+    return time.monotonic()
 
 
 def open_session(address):

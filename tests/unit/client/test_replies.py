@@ -6,7 +6,14 @@ import pytest
 
 import ray.cloudpickle as cloudpickle
 from ray.util.client import protocol
-from ray.util.client.replies import BlockingReply, ObjectReply, TicketReply, error_from
+from ray.util.client.replies import (
+    BlockingReply,
+    ObjectReply,
+    PartsReply,
+    RestoreReply,
+    TicketReply,
+    error_from,
+)
 from ray.util.client.session.errors import ProtocolError, SessionLost
 
 
@@ -117,3 +124,61 @@ def test_a_timeout_that_the_server_raised_is_told_as_it_is():
     reply.failed(TimeoutError("the server's own"))
     with pytest.raises(TimeoutError, match="the server's own"):
         reply.wait(0)
+
+
+def parts_reply():
+    request = protocol.DataRequest(get=protocol.GetRequest(ids=[b"1", b"2"], parts=True))
+    told = []
+    return PartsReply(request, told.append), request, told
+
+
+def test_parts_in_one_piece():
+    reply, _, told = parts_reply()
+    assert reply.done(piece(0, 1, b"abc", sizes=[1, 2]))
+    assert [bytes(part) for part in told[0]] == [b"a", b"bc"]
+
+
+def test_parts_in_several_pieces_some_of_them_again():
+    reply, request, told = parts_reply()
+    assert not reply.done(piece(0, 2, b"ab", sizes=[1, 2]))
+    assert (reply.pieces, request.get.start_chunk_id) == (1, 1)
+    assert not reply.done(piece(0, 2, b"ab", sizes=[1, 2]))
+    assert reply.done(piece(1, 2, b"c"))
+    assert [bytes(part) for part in told[0]] == [b"a", b"bc"]
+
+
+def test_parts_start_over_with_another_incarnation():
+    reply, request, told = parts_reply()
+    reply.done(piece(0, 2, b"old", sizes=[3, 3]))
+    reply.restart()
+    assert request.get.start_chunk_id == 0
+    assert reply.done(piece(0, 1, b"new", sizes=[1, 2]))
+    assert [bytes(part) for part in told[0]] == [b"n", b"ew"]
+
+
+@pytest.mark.parametrize(
+    "response, error",
+    [
+        (piece(1, 2, b"x"), ProtocolError),
+        (piece(0, 1, b"abc", sizes=[1]), ProtocolError),
+        (
+            protocol.DataResponse(get=protocol.GetResponse(error=cloudpickle.dumps(KeyError("k")))),
+            KeyError,
+        ),
+    ],
+)
+def test_parts_that_can_not_be_had(response, error):
+    reply, _, told = parts_reply()
+    assert reply.done(response)
+    reply.failed(SessionLost("later"))
+    assert len(told) == 1 and isinstance(told[0], error)
+
+
+def test_what_is_restored_answers_the_first_submission_once():
+    futures = [Future()]
+    first = TicketReply(futures)
+    RestoreReply(first).done(ticket(valid=True, return_ids=[b"a"]))
+    RestoreReply(first).done(ticket(valid=True, return_ids=[b"b"]))
+    assert futures[0].result(0) == b"a"
+    RestoreReply(None).failed(SessionLost("x"))
+    RestoreReply(None).done(ticket(valid=False, error=cloudpickle.dumps(ImportError("gone"))))

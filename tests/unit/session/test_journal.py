@@ -75,6 +75,16 @@ def test_a_long_lineage_is_forgotten_and_restored_without_recursion():
     assert j.entries == 0
 
 
+def test_what_was_restored_for_others_is_released_with_them():
+    j = journal()
+    add(j, Kind.TASK, b"a", retries=-1)
+    add(j, Kind.TASK, b"b", b"a", retries=-1)
+    j.drop(b"a")
+    j.new_incarnation(2)
+    j.drop(b"b")
+    assert j.take_unneeded() == [b"a"] and j.take_unneeded() == []
+
+
 def test_one_of_several_names_keeps_the_entry():
     j = journal()
     j.record(Entry(Kind.TASK, (b"x", b"y"), "m", 1))

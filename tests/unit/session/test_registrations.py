@@ -60,6 +60,15 @@ def test_plain_objects_are_not_kept():
     assert (list(kept), kept.used) == ([], 0)
 
 
+def test_what_its_client_restores_by_itself_is_not_kept():
+    kept = Registrations()
+    request = protocol.PutRequest(data=b"function", client_ref_id=b"\xccref", register_as=b"token")
+    raw = protocol.DataRequest(req_id=1, put=request).SerializeToString()
+    kept.saw_put(raw, peek(raw))
+    answer(kept, 1, b"id")
+    assert (len(kept), kept.used) == (0, 0)
+
+
 def test_chunks_are_joined():
     kept = Registrations()
     for chunk, data in enumerate((b"ab", b"cd", b"e")):

@@ -283,7 +283,13 @@ class DataClient:
 
     def note(self, what: Callable[[Lineage], Any]) -> None:
         """Tells the journal something, in its turn among the requests. Never waits."""
-        self._arrivals.append(what)
+        if not self._session.ended:
+            self._arrivals.append(what)
+
+    @property
+    def value_limit(self) -> int:
+        """How many bytes a value may have that the journal is to keep."""
+        return 0 if self._lineage is None else self._lineage.limits.max_value_bytes
 
     def await_reply(self, reply: BlockingReply) -> Any:
         """Waits for the answer. Raises what the reply failed with."""

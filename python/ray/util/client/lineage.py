@@ -125,6 +125,7 @@ class Lineage:
     """
 
     def __init__(self, limits: Limits, replays: bool) -> None:
+        self.limits = limits
         self.journal = Journal(*limits, replays=replays)
 
     # -- requests on their way out
@@ -140,6 +141,7 @@ class Lineage:
     def _file(self, request: Request) -> None:
         if request.kind is RequestKind.RELEASE:
             self.drop(request.message.release.ids)
+            request.message.release.ids.extend(self.journal.take_unneeded())
             return
         submission = request.submission
         if submission is None or request.entry is not None or not submission.names:
@@ -250,13 +252,15 @@ class Lineage:
 
 
 def _again(message: Any, entry: Entry) -> Any:
-    """A copy of the message: the stream may still be reading the one that was sent."""
+    """The message as it is to be sent again."""
+    if message.WhichOneof("type") != "task":
+        return message  # As it is; it may be large.
+    # A copy: the broken stream may still be reading the one that was sent.
     copy = type(message)()
     copy.CopyFrom(message)
-    if copy.WhichOneof("type") == "task":
-        copy.task.again = True
-        if entry.kind in (Kind.TASK, Kind.ACTOR):
-            budgets.spend(copy.task, entry.retries)
+    copy.task.again = True
+    if entry.kind in (Kind.TASK, Kind.ACTOR):
+        budgets.spend(copy.task, entry.retries)
     return copy
 
 

@@ -133,8 +133,8 @@ class NamedObjects:
 
     def _keep(self, name: bytes, part: Any) -> Any:
         value, names_others = unpickle_from_server(part)
-        if names_others:
-            # Read again later, it would name things that may have been released meanwhile.
+        if names_others or len(part) > self._data.value_limit:
+            # Read again later, it might name things that have been released meanwhile.
             self._data.note(lambda lineage: lineage.journal.finished(name))
         else:
             self._note_seen(name, bytes(part), False)

@@ -117,6 +117,9 @@ class Slot(Future):
 
 def _acquired(gate: Any, timeout: float | None) -> bool:
     """Waits for a lock, at most ``timeout`` seconds. Returns whether it was acquired."""
+    if threading.current_thread() is not threading.main_thread():
+        limit = -1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)
+        return gate.acquire(timeout=limit)
     # In slices: a signal that comes just before the lock is waited for does not end the wait.
     give_up_at = math.inf if timeout is None else time.monotonic() + timeout
     while True:

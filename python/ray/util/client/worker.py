@@ -118,8 +118,9 @@ class Worker:
         ]
         self._grace_period = _grace_period()
         self._converted: dict[str, ClientStub] = {}
-        # Cluster's id -> token, for ids that somebody asked for; weak enough: a few bytes each.
+        # Cluster's id -> token, and back, for ids that somebody asked for.
         self._tokens: dict[bytes, bytes] = {}
+        self._cluster_ids: dict[bytes, bytes] = {}
         self._by_name: NamedObjects | None = None
         self._recovery = Recovery.from_environment()
         self.total_outbound_message_size_bytes = 0
@@ -606,6 +607,7 @@ class Worker:
         """The cluster has told the id of what this client calls ``name``."""
         if name != id:
             self._tokens[id] = name
+            self._cluster_ids[name] = id
 
     def call_release(self, id: bytes | Future) -> None:
         """One reference less. May be called from destructors."""
@@ -613,6 +615,8 @@ class Worker:
             self._releases.release(id)
 
     def _send_release(self, ids: list[bytes]) -> None:
+        for id in ids:
+            self._tokens.pop(self._cluster_ids.pop(id, b""), None)
         self.data_client.ReleaseObject(protocol.ReleaseRequest(ids=ids))
 
     # -- functions and classes that were declared before the session

@@ -96,8 +96,9 @@ class DataStream:
             if isinstance(event, Ready):
                 self._send_value(event)
             elif isinstance(event, Answer):
-                self._asked.discard(event.response.req_id)
-                yield event.response
+                if event.response.req_id in self._asked:
+                    self._asked.discard(event.response.req_id)
+                    yield event.response
             elif event is not None:
                 response = self._answer(event)
                 # A large request must not live on while the next one is waited for.

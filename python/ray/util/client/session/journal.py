@@ -107,7 +107,7 @@ class Entry:
 
     __slots__ = (
         "kind", "names", "needs", "message", "size", "retries", "incarnation", "lost", "kept",
-        "_held", "_finished", "_users", "_charged",
+        "_held", "_finished", "_users", "_charged", "_unheld",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +133,8 @@ class Entry:
         self._finished = 0
         self._users = 0
         self._charged = False
+        # Those that a server was given again only for the sake of what needs them.
+        self._unheld = 0
 
     @property
     def finished(self) -> bool:
@@ -179,6 +181,7 @@ class Journal:
         self._incarnation = 1
         self._warned = False
         self._newly_lost: list[tuple[Entry, Any]] = []
+        self._unneeded: list[bytes] = []
         self.bytes = 0
         self.entries = 0
         self.value_bytes = 0
@@ -242,6 +245,8 @@ class Journal:
             self.entries -= 1
             self.bytes -= entry.size
             for name in entry.names:
+                if entry._unheld & entry._bit(name):
+                    self._unneeded.append(name)
                 del self._by_name[name]
                 self._drop_value(name)
             entry.message = None
@@ -258,6 +263,11 @@ class Journal:
         entry = self._by_name.get(name)
         if entry is not None:
             entry.retries = 0
+
+    def take_unneeded(self) -> list[bytes]:
+        """Names that the server was given again for the sake of others, and may now release."""
+        unneeded, self._unneeded = self._unneeded, []
+        return unneeded
 
     def knows(self, entry: Entry) -> bool:
         """Whether the entry is still kept for somebody."""
@@ -329,7 +339,7 @@ class Journal:
             self.value_bytes = 0
         eager = []
         for entry in self._in_order():
-            entry._charged = False
+            entry._charged, entry._unheld = False, 0
             if entry.lost is None and self._is_due(entry, entry in unanswered, entry in unhanded):
                 eager.append(entry)
         return self._restore(eager)
@@ -425,9 +435,13 @@ class Journal:
         for name, value in zip(entry.names, found):
             assert value is not None
             actions.append(PutValue(name, value[0]))
-        entry.incarnation = self._incarnation
+        self._given(entry)
         self.restored += 1
         return True
+
+    def _given(self, entry: Entry) -> None:
+        entry.incarnation = self._incarnation
+        entry._unheld = ((1 << len(entry.names)) - 1) & ~entry._held
 
     def _submit(self, entry: Entry, actions: list[Action]) -> None:
         for name in entry.needs:
@@ -435,7 +449,7 @@ class Journal:
             if isinstance(outcome, Lost):
                 self._lose(entry, outcome.reason)
                 return
-        entry.incarnation = self._incarnation
+        self._given(entry)
         if entry.kind is Kind.NAMED or (entry.kind is Kind.DETACHED and not entry._charged):
             actions.append(LookUp(entry))
         else:

@@ -16,6 +16,7 @@ DEFAULT_BUDGET = 64 * 2**20
 _OVERHEAD = 512
 
 _PUT_DATA, _PUT_CLIENT_REF_ID, _PUT_CHUNK_ID, _PUT_TOTAL_CHUNKS = 1, 2, 3, 4
+_PUT_REGISTER_AS = 1000
 _ANSWER_ID, _ANSWER_VALID = 1, 2
 _RELEASED_IDS = 1
 
@@ -82,6 +83,8 @@ class Registrations:
                 chunk_id = field.value
             elif field.number == _PUT_TOTAL_CHUNKS:
                 total = field.value
+            elif field.number == _PUT_REGISTER_AS:
+                return  # This client names what it puts, and restores it by itself.
         if client_ref_id and chunk_id < max(total, 1):
             self._add(seen.req_id, client_ref_id, chunk_id, data[body_at:body_end])
 

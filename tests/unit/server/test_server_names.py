@@ -1,0 +1,270 @@
+"""Objects and actors by the names that a client gives them: a server on a real Ray."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+import ray.cloudpickle as cloudpickle
+from ray.exceptions import GetTimeoutError, OwnerDiedError
+from ray.util.client import protocol
+from tests.support.cluster import Cluster
+from tests.unit.server.server_support import TASK, Client, Server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Cluster) -> Iterator[Server]:
+    server = Server(cluster.gcs_address)
+    # Keeps Ray up between the tests.
+    keeper = server.client()
+    yield server
+    keeper.leave()
+    server.close()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    client = server.client()
+    yield client
+    client.leave()
+
+
+@pytest.fixture
+def heir(server: Server) -> Iterator[Client]:
+    """A client whose session's earlier server died."""
+    client = server.client(incarnation=2)
+    yield client
+    client.leave()
+
+
+def token(size: int = 28) -> bytes:
+    return b"\xcd" + next(_numbers).to_bytes(size - 1, "big")
+
+
+def task(client: Client, function: bytes, tokens: List[bytes], *args: Any, **more: Any) -> Any:
+    fields: Dict[str, Any] = {"type": TASK.FUNCTION, "payload_id": function, **more}
+    data = client.arguments(*args)
+    return TASK(client_id=client.id, return_tokens=tokens, data=data, total_chunks=1, **fields)
+
+
+def get(client: Client, *ids: bytes, **more: Any) -> Any:
+    request = protocol.GetRequest(ids=list(ids), asynchronous=True, parts=True, **more)
+    return values(client.ask(get=request).get)
+
+
+class Named(cloudpickle.pickle.Unpickler):
+    def persistent_load(self, pid: Any) -> Any:
+        return (pid.type, pid.ref_id)
+
+
+def values(answer: Any) -> List[Any]:
+    if not answer.valid:
+        raise cloudpickle.loads(answer.error)
+    found, start = [], 0
+    for size in answer.sizes:
+        found.append(Named(io.BytesIO(answer.data[start : start + size])).load())
+        start += size
+    assert start == len(answer.data)
+    return found
+
+
+def wait(client: Client, ids: List[bytes], count: int, timeout: float = -1) -> Any:
+    request = protocol.WaitRequest(
+        object_ids=ids, num_returns=count, timeout=timeout, client_id=client.id
+    )
+    return client.ask(wait=request).wait
+
+
+def test_nothing_waits_for_a_ticket(client: Client) -> None:
+    function, number, result = token(), token(), token()
+    client.stream.send(
+        50, put=protocol.PutRequest(data=cloudpickle.dumps(lambda x: x + 1), register_as=function)
+    )
+    put = protocol.PutRequest(data=cloudpickle.dumps(41), register_as=number, total_chunks=1)
+    client.stream.send(51, put=put)
+    client.stream.send(52, task=task(client, function, [result], client.ref(number)))
+    request = protocol.GetRequest(ids=[result, number], asynchronous=True, parts=True)
+    client.stream.send(53, get=request)
+    answers = {answer.req_id: answer for answer in (client.stream.receive() for _ in range(4))}
+    assert values(answers[53].get) == [42, 41]
+    (id,) = answers[52].task_ticket.return_ids
+    assert len(id) == 28 and id != result
+
+
+def test_several_returns_and_several_chunks(client: Client) -> None:
+    function = client.put_value(lambda: (b"x" * 6_000_000, "small"))
+    tokens = [token(), token()]
+    options = protocol.TaskOptions(pickled_options=cloudpickle.dumps({"num_returns": 2}))
+    assert client.ask(task=task(client, function, tokens, options=options)).task_ticket.valid
+    request = protocol.GetRequest(ids=tokens, asynchronous=True, parts=True)
+    first = client.ask(get=request).get
+    second = client.stream.receive().get
+    assert [first.chunk_id, second.chunk_id, second.total_chunks] == [0, 1, 2]
+    assert sum(first.sizes) == len(first.data) + len(second.data)
+    client.stream.send(60, get=protocol.GetRequest(parts=True, asynchronous=True, ids=tokens,
+                                                   start_chunk_id=1))  # fmt: skip
+    assert client.stream.receive().get.data == second.data
+
+
+def test_what_fails_to_be_made_raises_by_its_name(client: Client) -> None:
+    function = client.put_value(lambda x: x)
+    bad, worse, put = token(), token(), token()
+    message = task(client, function, [bad])
+    message.data = b"no pickle"
+    assert not client.ask(task=message).task_ticket.valid
+    with pytest.raises(cloudpickle.pickle.UnpicklingError):
+        get(client, bad)
+    assert list(wait(client, [bad], 1).ready_object_ids) == [bad]
+    ticket = client.ask(task=task(client, function, [worse], client.ref(bad))).task_ticket
+    assert isinstance(cloudpickle.loads(ticket.error), cloudpickle.pickle.UnpicklingError)
+    assert not client.put(b"no pickle", register_as=put).valid
+    with pytest.raises(cloudpickle.pickle.UnpicklingError):
+        get(client, put)
+
+
+def test_the_first_failure_is_told(client: Client) -> None:
+    function, failed, never = client.put_value(lambda: 1 / 0), token(), token()
+    client.ask(task=task(client, function, [failed]))
+    forever = client.put_value(lambda: __import__("threading").Event().wait())
+    client.ask(task=task(client, forever, [never]))
+    with pytest.raises(ZeroDivisionError):
+        get(client, never, failed)
+    client.ask(
+        terminate=protocol.TerminateRequest(
+            client_id=client.id,
+            task_object=protocol.TerminateRequest.TaskObjectTerminate(id=never, force=True),
+        )
+    )
+
+
+def test_a_name_stands_for_one_thing(client: Client, tmp_path: Any) -> None:
+    runs, name = str(tmp_path / "runs"), token()
+    os.mkdir(runs)
+    function = client.put_value(lambda x: __import__("tempfile").mkdtemp(dir=x))
+    first = client.ask(task=task(client, function, [name], runs)).task_ticket
+    again = client.ask(task=task(client, function, [name], runs)).task_ticket
+    other = client.ask(task=task(client, function, [name], "elsewhere")).task_ticket
+    assert again.return_ids == first.return_ids
+    assert "stands for something else" in str(cloudpickle.loads(other.error))
+    get(client, name)
+    assert len(os.listdir(runs)) == 1
+    put = token()
+    assert client.put(cloudpickle.dumps(1), register_as=put).valid
+    assert client.put(cloudpickle.dumps(1), register_as=put).valid
+    assert not client.put(cloudpickle.dumps(2), register_as=put).valid
+    assert get(client, put) == [1]
+
+
+def test_results_refer_by_the_client_s_names(client: Client) -> None:
+    name, inner, outer = token(), client.put_value("has no name"), token()
+    client.put(cloudpickle.dumps("named"), register_as=name)
+    identity = client.put_value(lambda x: x)
+    refs = [client.ref(name), client.ref(inner)]
+    client.ask(task=task(client, identity, [outer], refs))
+    assert get(client, outer) == [[("Object", name), ("Object", inner)]]
+    client.ask(release=protocol.ReleaseRequest(ids=[name]))
+    ((first, _),) = get(client, outer)
+    assert first[1] != name and get(client, first[1]) == ["named"]
+
+
+def test_actors_have_names_too(client: Client) -> None:
+    class Counter:
+        def add(self) -> int:
+            self.count = getattr(self, "count", 0) + 1
+            return self.count
+
+    made, actor, result, back = client.put_value(Counter), token(16), token(), token()
+    client.ask(task=task(client, made, [actor], type=TASK.ACTOR))
+    client.ask(task=task(client, actor, [result], type=TASK.METHOD, name="add"))
+    identity = client.put_value(lambda x: x)
+    client.ask(task=task(client, identity, [back], [client.ref(actor, "Actor")]))
+    assert get(client, result, back) == [1, [("Actor", actor)]]
+    assert list(client.ask(release=protocol.ReleaseRequest(ids=[actor])).release.ok) == [True]
+
+
+def test_a_get_that_is_not_to_wait(client: Client) -> None:
+    never = token()
+    forever = client.put_value(lambda: __import__("threading").Event().wait())
+    client.ask(task=task(client, forever, [never]))
+    with pytest.raises(GetTimeoutError):
+        get(client, never, nowait=True)
+    ready = client.put_value("here")
+    assert get(client, ready, nowait=True) == ["here"]
+
+
+def test_a_wait_ends_by_its_timeout_and_by_enough(client: Client) -> None:
+    never, ready = token(), client.put_value(1)
+    forever = client.put_value(lambda: __import__("threading").Event().wait())
+    client.ask(task=task(client, forever, [never]))
+    assert list(wait(client, [never, ready], 1).ready_object_ids) == [ready]
+    assert list(wait(client, [never, ready], 2, timeout=0).ready_object_ids) == [ready]
+    assert list(wait(client, [never, ready], 2, timeout=0.1).ready_object_ids) == [ready]
+
+
+def test_a_wait_for_nonsense_is_refused(client: Client) -> None:
+    answer = wait(client, [token()], 1)
+    assert not answer.valid and "not found" in str(cloudpickle.loads(answer.error))
+    assert not wait(client, [token()], 2).valid
+
+
+def test_what_was_withdrawn_is_not_answered(client: Client) -> None:
+    gate, late = token(), token()
+    function = client.put_value(lambda: __import__("time").sleep(0.2) or "late")
+    client.ask(task=task(client, function, [late]))
+    client.stream.send(70, get=protocol.GetRequest(ids=[late], asynchronous=True, parts=True))
+    client.stream.send(71, wait=protocol.WaitRequest(object_ids=[late], num_returns=1, timeout=-1,
+                                                     client_id=client.id))  # fmt: skip
+    for req_id in (70, 71):
+        client.stream.send(0, withdraw=protocol.WithdrawRequest(req_id=req_id))
+    client.put(cloudpickle.dumps(1), register_as=gate)
+    request = protocol.GetRequest(ids=[late], asynchronous=True, parts=True)
+    client.stream.send(72, get=request)
+    assert client.stream.receive().req_id == 72
+
+
+def test_names_of_a_dead_server_are_lost_and_ready(heir: Client) -> None:
+    with pytest.raises(OwnerDiedError):
+        get(heir, token())
+    name = token()
+    assert list(wait(heir, [name], 1).ready_object_ids) == [name]
+
+
+def test_a_named_actor_is_made_again_once_its_name_is_free(heir: Client) -> None:
+    class Idle:
+        def ping(self) -> str:
+            return "pong"
+
+    made, first, second, result = heir.put_value(Idle), token(16), token(16), token()
+    options = protocol.TaskOptions(pickled_options=cloudpickle.dumps({"name": "taken"}))
+    heir.ask(task=task(heir, made, [first], type=TASK.ACTOR, options=options))
+    kill = protocol.TerminateRequest.ActorTerminate(id=first, no_restart=True)
+    heir.ask(terminate=protocol.TerminateRequest(client_id=heir.id, actor=kill))
+    message = task(heir, made, [second], type=TASK.ACTOR, options=options, again=True)
+    ticket = heir.ask(task=message).task_ticket
+    assert ticket.valid, cloudpickle.loads(ticket.error)
+    heir.ask(task=task(heir, second, [result], type=TASK.METHOD, name="ping"))
+    assert get(heir, result) == ["pong"]
+
+
+def test_a_detached_actor_that_lives_is_taken(heir: Client) -> None:
+    class Counter:
+        def add(self) -> int:
+            self.count = getattr(self, "count", 0) + 1
+            return self.count
+
+    made, names, results = heir.put_value(Counter), [token(16), token(16)], [token(), token()]
+    chosen = {"name": "lives", "lifetime": "detached"}
+    options = protocol.TaskOptions(pickled_options=cloudpickle.dumps(chosen))
+    for name, result in zip(names, results):
+        message = task(heir, made, [name], type=TASK.ACTOR, options=options, again=True)
+        assert heir.ask(task=message).task_ticket.valid
+        heir.ask(task=task(heir, name, [result], type=TASK.METHOD, name="add"))
+    assert get(heir, *results) == [1, 2]
+    kill = protocol.TerminateRequest.ActorTerminate(id=names[0], no_restart=True)
+    heir.ask(terminate=protocol.TerminateRequest(client_id=heir.id, actor=kill))
