@@ -148,3 +148,22 @@ def test_a_dead_server_leaves_no_session_behind_after_shutdown(session: Session)
     client.run("ray.get(ray.put(1)); ray.shutdown()")
     assert client.run("ray.is_initialized()") is False
     session.cluster.wait_no_servers()
+
+
+def test_the_working_dir_outlives_the_pin_of_its_upload(
+    make_session: MakeSession, tmp_path
+) -> None:
+    (tmp_path / "brought_along.py").write_text("ANSWER = 43\n")
+    session = make_session(
+        environment={"RAY_RUNTIME_ENV_TEMPORARY_REFERENCE_EXPIRATION_S": "1"},
+        runtime_env={"working_dir": str(tmp_path)},
+    )
+    session.client.run("uri = ray.get_runtime_context().runtime_env['working_dir']")
+    session.client.run("look = ray.remote(lambda: __import__('brought_along').ANSWER)")
+    exists = "ray.experimental.internal_kv._internal_kv_exists(uri.encode())"
+    assert session.client.run(f"import ray.experimental.internal_kv; {exists}") is True
+    # Nothing tells when a pin runs out, so its time has to pass.
+    session.client.run("import threading; threading.Event().wait(1.5)")
+    session.lose_server()
+    assert session.client.run("ray.get(look.remote())") == 43
+    assert session.client.run(exists) is True

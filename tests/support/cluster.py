@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Set
 import psutil
 
 from tests.support.ports import LOOPBACK, free_ports, is_open
-from tests.support.processes import command_of, descendants, is_running, kill
+from tests.support.processes import command_of, descendants, is_running, kill, wait_some
 from tests.support.waiting import eventually
 
 # Long enough for a head on a busy machine with few cores.
@@ -216,7 +216,7 @@ class Cluster:
             self._head.kill()
             self._head.wait()
         # What the head's own stop left: its processes share its fate only with a delay.
-        psutil.wait_procs(self._seen, timeout=_STOP_S / 2)
+        wait_some(self._seen, _STOP_S / 2)
         for process in self._seen:
             if is_running(process):
                 kill(process)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import contextmanager
-from typing import Iterator, List
+from contextlib import contextmanager, suppress
+from typing import Iterable, Iterator, List
 
 import psutil
 
@@ -48,6 +48,13 @@ def is_running(process: psutil.Process) -> bool:
 def wait_gone(process: psutil.Process) -> None:
     """Returns once the process has ended, whether or not its parent has reaped it."""
     eventually(lambda: not is_running(process), f"the end of process {process.pid}")
+
+
+def wait_some(processes: Iterable[psutil.Process], seconds: float) -> None:
+    """Waits until all of them have ended, or ``seconds`` are over."""
+    # psutil's own wait may fail if one is reaped, by whoever is its parent, in the midst of it.
+    with suppress(AssertionError):
+        eventually(lambda: not any(map(is_running, processes)), "their end", seconds)
 
 
 def kill(process: psutil.Process) -> None:

@@ -105,7 +105,7 @@ def test_a_reconnect_may_believe_in_the_last_incarnation():
 
 def test_an_unknown_session_can_not_be_reconnected():
     why = refused(SessionTable().reconnect, STOCK)
-    assert (why.code, why.reason) == ("NOT_FOUND", wire.REASON_SESSION_GONE)
+    assert (why.code, why.reason) == ("NOT_FOUND", wire.REASON_SESSION_UNKNOWN)
     assert "Attempted to reconnect a session that has already been cleaned up" in why.text
 
 
