@@ -268,3 +268,17 @@ def test_a_detached_actor_that_lives_is_taken(heir: Client) -> None:
     assert get(heir, *results) == [1, 2]
     kill = protocol.TerminateRequest.ActorTerminate(id=names[0], no_restart=True)
     heir.ask(terminate=protocol.TerminateRequest(client_id=heir.id, actor=kill))
+
+
+def test_an_actor_that_was_found_by_its_name_outlives_its_first_handle(client: Client) -> None:
+    class Idle:
+        def ping(self) -> str:
+            return "pong"
+
+    made, first, found, result = client.put_value(Idle), token(16), token(16), token()
+    options = protocol.TaskOptions(pickled_options=cloudpickle.dumps({"name": "found"}))
+    client.ask(task=task(client, made, [first], type=TASK.ACTOR, options=options))
+    client.ask(task=task(client, b"", [found], type=TASK.NAMED_ACTOR, name="found"))
+    client.ask(release=protocol.ReleaseRequest(ids=[first]))
+    client.ask(task=task(client, found, [result], type=TASK.METHOD, name="ping"))
+    assert get(client, result) == ["pong"]

@@ -110,6 +110,10 @@ class _Reference:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.id == other.id
 
+    def __ne__(self, other: object) -> bool:
+        # Ray's own would compare the cluster's ids, and wait for them.
+        return not self == other
+
     @property
     def id(self) -> bytes:
         """The name on the wire; waits for it where only the cluster can give it."""

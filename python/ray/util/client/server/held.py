@@ -256,5 +256,11 @@ class Held:
     def _drop_unowned_actors(self, ids: Iterable[bytes], dropped: List[Any]) -> None:
         for id in ids:
             owned = any(id in actors for actors in list(self.actor_owners.values()))
-            if not owned and id not in self.named_actors:
-                dropped.append(self.actor_refs.pop(id, None))
+            if owned or id in self.named_actors:
+                continue
+            actor = self.actor_refs.pop(id, None)
+            dropped.append(actor)
+            actor_id = getattr(actor, "_actor_id", None)
+            if actor_id is not None and actor_id.binary() in self.named_actors:
+                # The first handle of an actor keeps it alive, which was found by its name since.
+                self.actor_refs.setdefault(actor_id.binary(), actor)

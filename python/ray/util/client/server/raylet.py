@@ -280,6 +280,8 @@ class RayletServicer:
             GetTimeoutError: the request is not to wait, and they are not ready.
             Exception: there is no such object, or it could not be made.
         """
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("get: %s", [id.hex() for id in request.ids])
         refs = [self.held.object_ref(client_id, id) for id in request.ids]
         if not refs:
             raise ValueError("A get request names no objects.")

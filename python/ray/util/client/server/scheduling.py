@@ -128,10 +128,8 @@ class Scheduler:
     def _find_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         # On the wire "" stands for the job's own namespace.
         actor = ray.get_actor(task.name, task.namespace or None)
-        token = _token(task)
-        actor_id = self._held.keep_actor(task.client_id, actor, token)
-        if not token:
-            self._held.named_actors.add(actor_id)
+        actor_id = self._held.keep_actor(task.client_id, actor, _token(task))
+        self._held.named_actors.add(actor_id)
         return [actor_id]
 
     @contextmanager
