@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import threading
 from collections import defaultdict
 from typing import Any, Callable, Dict, Iterable, List, Set
@@ -32,12 +33,16 @@ class _Epoch:
 
 
 class Failed:
-    """Stands where a reference would, had its submission not failed. Looking it up raises."""
+    """Stands where a reference would, had its submission not failed. Looking it up raises.
 
-    __slots__ = ("error",)
+    The error is kept pickled: as it is, its traceback would keep alive whatever the submission
+    had in its hands, references to objects among it.
+    """
 
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
+    __slots__ = ("pickled",)
+
+    def __init__(self, pickled: bytes) -> None:
+        self.pickled = pickled
 
 
 class _Raising(Dict[bytes, Any]):
@@ -46,7 +51,7 @@ class _Raising(Dict[bytes, Any]):
     def __getitem__(self, id: bytes) -> Any:
         found = super().__getitem__(id)
         if type(found) is Failed:
-            raise found.error
+            raise pickle.loads(found.pickled)
         return found
 
 
@@ -166,9 +171,9 @@ class Held:
         return actor_id
 
     def keep_failures(
-        self, client_id: str, tokens: Iterable[bytes], actor: bool, error: BaseException
+        self, client_id: str, tokens: Iterable[bytes], actor: bool, error: bytes
     ) -> None:
-        """What the client has named does not exist, and this is why."""
+        """What the client has named does not exist; ``error`` is the pickled reason."""
         failed = Failed(error)
         for token in tokens:
             if actor:

@@ -178,9 +178,10 @@ class RayletServicer:
                 ref = ray.put(value)
         except Exception as e:  # Unpickling runs the client's code, which may raise anything.
             logger.debug("put failed", exc_info=True)
+            error = pickled_error(e)
             if is_token:
-                self.held.keep_failures(client_id, (name,), False, e)
-            return protocol.PutResponse(valid=False, error=pickled_error(e))
+                self.held.keep_failures(client_id, (name,), False, error)
+            return protocol.PutResponse(valid=False, error=error)
         id = name or ref.binary()
         self.object_refs[client_id][id] = ref
         if is_token:
@@ -337,8 +338,9 @@ class RayletServicer:
             logger.debug("Submitting %s failed", task.name, exc_info=True)
             tokens = getattr(task, "return_tokens", ())
             actor = task.type in (protocol.ClientTask.ACTOR, protocol.ClientTask.NAMED_ACTOR)
-            self.held.keep_failures(task.client_id, tokens, actor, e)
-            return protocol.ClientTaskTicket(valid=False, error=pickled_error(e))
+            error = pickled_error(e)
+            self.held.keep_failures(task.client_id, tokens, actor, error)
+            return protocol.ClientTaskTicket(valid=False, error=error)
         return protocol.ClientTaskTicket(valid=True, return_ids=ids)
 
     def lookup_or_register_func(
