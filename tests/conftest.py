@@ -17,8 +17,8 @@ from tests.support.leaks import LeakCheck
 from tests.support.link import Link
 from tests.support.session import Session, connect
 
-# Unit tests run drivers in this process. Ray's exporter of metrics outlives the driver, and crashes the
-# interpreter at its exit when it then logs that it can't export. Clusters and clients are not told.
+# Unit tests run drivers in this process. Ray's exporter of metrics outlives the driver, and crashes
+# the interpreter at its exit when it then logs that it can't export. Clusters are not told this.
 os.environ["RAY_enable_open_telemetry"] = "0"
 
 FORK_PYTHON = sys.executable

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import Iterator, Optional
+from typing import Dict, Iterator, Optional
 
 import grpc
 import pytest
 
 from ray.util.client.protocol import AcknowledgeRequest, ClientTask, DataRequest, PutRequest
-from tests.conftest import FORK_PYTHON
+from tests.conftest import FORK_PYTHON, GetCluster, MakeSession
 from tests.support import raw
 from tests.support.client import Client
 from tests.support.cluster import Cluster
@@ -92,6 +92,29 @@ def test_what_is_not_grpc_is_hung_up_on(cluster: Cluster, sent: bytes) -> None:
     with raw.connect(cluster.client_port) as sock:
         sock.sendall(sent)
         raw.read_to_end(sock)
+
+
+def test_half_a_tls_hello_at_a_tls_head_harms_nobody(
+    make_session: MakeSession,
+    clusters: GetCluster,
+    fork_python: str,
+    tls_environment: Dict[str, str],
+) -> None:
+    head = clusters(fork_python, tls_environment)
+    session = make_session(cluster=head, environment=tls_environment)
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x5a" * 40
+    stalled = [raw.connect(head.client_port) for _ in range(20)]
+    for sock in stalled:
+        sock.sendall(hello)
+    assert session.client.run("ray.get(ray.put(1))") == 1
+    session.lose_server()
+    assert session.client.run("ray.get(ray.put(2))") == 2
+    for sock in stalled:
+        sock.close()
+    with raw.connect(head.client_port) as sock:
+        sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        raw.read_to_end(sock)
+    assert session.client.run("ray.get(ray.put(3))") == 3
 
 
 def test_connections_that_say_nothing_harm_nobody(cluster: Cluster, witness: Session) -> None:

@@ -6,7 +6,7 @@ from tests.conftest import MakeSession
 from tests.support.cluster import Cluster
 from tests.support.link import Link
 from tests.support.ports import LOOPBACK, is_open
-from tests.support.processes import wait_gone
+from tests.support.processes import kill, wait_gone
 from tests.support.session import Session
 from tests.support.waiting import eventually
 
@@ -125,3 +125,25 @@ def test_the_namespace_of_a_detached_death_is_kept(link: Link, make_session: Mak
     session.lose_server()
     link.accept()
     assert session.client.run("ray.get_runtime_context().namespace") == before
+
+
+def test_a_session_whose_servers_keep_dying_is_given_up_and_says_so(
+    make_session: MakeSession, cluster: Cluster
+) -> None:
+    session = make_session(environment=SHORT)
+    step = session.client.start("while True: ray.get(ray.put(1))")
+
+    def killed_until_given_up() -> bool:
+        for server in cluster.servers():
+            kill(server)
+        return step.is_done
+
+    eventually(killed_until_given_up, "the session to be given up")
+    failure = step.failure()
+    assert "ConnectionError" in failure.bases
+    assert "the server of this session died" in failure.text.lower()
+    assert "SIGKILL" in failure.text
+    assert session.client.run("ray.is_initialized()") is False
+    session.client.run("ray.shutdown()")
+    session.client.connect(cluster.address)
+    assert session.client.run("ray.get(ray.put(1))") == 1

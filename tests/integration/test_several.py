@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import MakeClient, MakeSession
 from tests.support.cluster import Cluster
 from tests.support.processes import kill, paused
+from tests.support.session import Session
+from tests.support.waiting import eventually
 
 
 def test_other_sessions_are_undisturbed_by_a_death(make_session: MakeSession) -> None:
@@ -93,3 +95,31 @@ def test_a_new_session_begins_while_another_recovers(
         waiting = victim.client.start("ray.get(ray.put(1))")
     assert (waiting.value(), joining.value()) == (1, 2)
     assert len(cluster.servers()) == 2
+
+
+def _count(session: Session) -> int:
+    code = "from ray.util import client\nclient.ray.get_context().client_worker.connection_info()"
+    return session.client.run(code)["num_clients"]
+
+
+def test_the_client_count_follows_the_sessions(make_session: MakeSession) -> None:
+    first = make_session()
+    eventually(lambda: _count(first) == 1, "the sessions of earlier tests to end")
+    others = [make_session() for _ in range(2)]
+    assert _count(first) == 3
+    others[0].lose_server()
+    assert others[0].client.run("ray.get(ray.put(1))") == 1
+    assert _count(first) == _count(others[0]) == 3
+    for other in others:
+        other.client.run("ray.shutdown()")
+    eventually(lambda: _count(first) == 1, "the sessions that were shut down to be gone")
+
+
+def test_anonymous_namespaces_differ_and_stay(make_session: MakeSession) -> None:
+    sessions = [make_session() for _ in range(2)]
+    namespace = "ray.get_runtime_context().namespace"
+    before = [session.client.run(namespace) for session in sessions]
+    assert len({*before, ""}) == 3
+    for session in sessions:
+        session.lose_server()
+    assert [session.client.run(namespace) for session in sessions] == before

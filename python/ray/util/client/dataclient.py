@@ -463,7 +463,8 @@ class DataClient:
 
     def _survives(self, error: BaseException | None) -> bool:
         """Notes that the stream broke. Returns whether it is worth opening again."""
-        self._last_error = error or self._last_error
+        if error is not None and not _is_of_own_making(error):
+            self._last_error = error
         first = False
         if not self._may_pass(error):
             return False
@@ -750,6 +751,11 @@ class _Untracked:
 
     def put(self, message: Any) -> None:
         self._client._send(Kind.ACKNOWLEDGE, message, None)
+
+
+def _is_of_own_making(error: BaseException) -> bool:
+    """Whether the client itself ended the call, out of patience; that is no cause to tell."""
+    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED
 
 
 def _short(error: BaseException | None) -> str:
