@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,9 @@ from tests.support.waiting import eventually
 _START_S = 120.0
 _STOP_S = 20.0
 _SERVER_MARK = "ray.util.client.server"
+# What the proxier logs of a session.
+_BEGUN = re.compile(r"Server number \d+ of client (\S+) listens")
+_OVER = re.compile(r"Session of client (\S+) is over")
 
 
 def ray_environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
@@ -124,6 +128,13 @@ class Cluster:
         servers = [process for process in found if process.pid not in parents]
         self._seen.update(servers)
         return sorted(servers, key=lambda process: process.create_time())
+
+    def sessions(self) -> Set[str]:
+        """Returns the clients whose sessions go on, with a server or between two; for the fork's
+        head only, whose proxier logs a session's beginning and its end."""
+        log = self.logs / "ray_client_server.err"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        return set(_BEGUN.findall(text)) - set(_OVER.findall(text))
 
     def next_server(self, *known: psutil.Process) -> psutil.Process:
         """Waits until a specific server runs that is none of ``known``, and returns it."""

@@ -29,6 +29,8 @@ class LeakCheck:
         """
         heads = list(clusters)
         for cluster in heads:
+            # A session that lost its server, and then its client, gets one more for a while.
+            eventually(lambda c=cluster: not c.sessions(), "the end of every session")
             cluster.wait_no_servers()
             eventually(
                 lambda c=cluster: not _session_sockets(c), "the proxier to let go of servers"
