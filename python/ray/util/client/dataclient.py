@@ -556,8 +556,13 @@ class DataClient:
                 self._wake()
                 return
             before = self._session.incarnation
+            self._refuse_another(before, incarnation)
             reopened = self._session.opened(incarnation, handed)
-            failed = self._replay(before, incarnation, reopened)
+            try:
+                failed = self._replay(before, incarnation, reopened)
+            except BaseException:
+                self._session.take_back(reopened)
+                raise
             if incarnation is not None:
                 self._heard()
             for request in reopened.restarted:
@@ -587,6 +592,17 @@ class DataClient:
         info = told.connection_info
         return info.incarnation or None, info.handed or None
 
+    def _refuse_another(self, before: int | None, now: int | None) -> None:
+        """Ends the session if it met another server and is not to go on with one.
+
+        To be asked before the session's core takes any request for lost: whoever waits is told of
+        the session's end.
+        """
+        if self._recovery is Recovery.OFF and before is not None and now not in (None, before):
+            raise SessionLost(
+                "The session's server died, and RAY_CLIENT_RECOVERY is set to 'off'."
+            )
+
     def _replay(
         self, before: int | None, now: int | None, reopened: Reopened
     ) -> list[tuple[Any, Exception]]:
@@ -594,10 +610,6 @@ class DataClient:
         lineage = self._lineage
         if lineage is None or before is None or now is None or before == now:
             return []
-        if self._recovery is Recovery.OFF:
-            raise SessionLost(
-                "The session's server died, and RAY_CLIENT_RECOVERY is set to 'off'."
-            )
         self._take_notes(lineage)
         # What the user has released is not to be run again, even if the server has not heard of it.
         for request in (*self._session.in_line, *self._arrivals):

@@ -323,6 +323,13 @@ class ClientSession:
         self._line_up_again()
         return Reopened(lost, retried, list(self._streamed.values()), journaled)
 
+    def take_back(self, reopened: Reopened) -> None:
+        """Nothing could be made of what :meth:`opened` handed out; the session's end is to tell
+        those who wait for it."""
+        for request in (*reopened.lost, *reopened.journaled):
+            request.req_id = UNMINTED
+            self._outbox.append(request)
+
     def heard(self) -> bool:
         """The peer has answered. Returns True if that ends an interruption."""
         if self._suspended_at is None:

@@ -1,0 +1,109 @@
+"""The data stream's shell against a server whose every answer the test scripts."""
+
+from __future__ import annotations
+
+import threading
+from concurrent import futures
+
+import grpc
+import pytest
+
+from ray.util.client import protocol
+from ray.util.client.dataclient import DataClient
+from ray.util.client.lineage import Lineage, Recovery
+from ray.util.client.named import NamedObjects
+from ray.util.client.session import wire
+from ray.util.client.session.errors import SessionError
+from ray.util.client.session.info import SessionState
+
+# Guards against hanging for ever.
+_PATIENCE_S = 20.0
+
+
+class Dying:
+    """Takes requests and dies of the first put; comes back as the next incarnation."""
+
+    def __init__(self) -> None:
+        self.incarnation = 1
+
+    def Datapath(self, requests, context):
+        for request in requests:
+            kind = request.WhichOneof("type")
+            if kind == "put":
+                self.incarnation += 1
+                context.abort(grpc.StatusCode.UNAVAILABLE, "died")
+            if kind == "connection_cleanup":
+                return
+            answer = protocol.DataResponse(req_id=request.req_id)
+            if kind == "init":
+                answer.init.ok = True
+                answer.init.incarnation = self.incarnation
+                answer.init.capabilities.extend(wire.CAPABILITIES)
+            else:
+                answer.connection_info.incarnation = self.incarnation
+                answer.connection_info.handed = request.req_id
+            yield answer
+
+
+@pytest.fixture
+def channel():
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers([protocol.handler(protocol.DATA_STREAMER, Dying())])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    server.stop(0).wait()
+
+
+@pytest.fixture
+def begin(channel):
+    """Begins a session, ``begin(recovery)``."""
+    begun = []
+
+    def begin(recovery: Recovery) -> DataClient:
+        data = DataClient(channel, [], 30, None, lambda: None, recovery)
+        begun.append(data)
+        data.start()
+        data.Init(protocol.InitRequest())
+        return data
+
+    yield begin
+    for data in begun:
+        data.close()
+
+
+def put(data: DataClient) -> Exception:
+    """What a put that is under way when the server dies fails with."""
+    failures = []
+
+    def run() -> None:
+        try:
+            NamedObjects(data, "client").put(b"value", (), None)
+        except Exception as e:
+            failures.append(e)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE_S)
+    assert failures, "the put waits for ever"
+    return failures[0]
+
+
+def test_a_put_under_way_is_told_that_the_session_ends_with_its_server(begin):
+    data = begin(Recovery.OFF)
+    failure = put(data)
+    assert isinstance(failure, SessionError) and "RAY_CLIENT_RECOVERY" in str(failure)
+    assert data.info().state is SessionState.LOST
+
+
+@pytest.mark.parametrize("fault", [MemoryError("no memory"), RuntimeError("a fault")])
+def test_a_put_under_way_is_told_that_the_recovery_failed(begin, monkeypatch, fault):
+    def fail(*_):
+        raise fault
+
+    monkeypatch.setattr(Lineage, "replay", fail)
+    data = begin(Recovery.REPLAY)
+    failure = put(data)
+    assert isinstance(failure, SessionError) and str(fault) in str(failure)
+    assert data.info().state is SessionState.LOST
