@@ -12,11 +12,12 @@ import time
 import tracemalloc
 
 from ray.util.client import protocol
-from ray.util.client.lineage import Limits, Lineage, Submission
 from ray.util.client.named import SeenValue
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.client import Request
-from ray.util.client.session.journal import Kind
+from ray.util.client.session.conversation import Conversation
+from ray.util.client.session.journal import Journal, Kind, Submission
+from ray.util.client.speech import WireSpeech
 
 TASKS = 20_000
 ROUNDS = 9
@@ -24,10 +25,16 @@ FUNCTION = b"\xcd" + bytes(27)
 VALUE = SeenValue(b"x" * 100, False)
 
 
-def _lineage() -> Lineage:
-    lineage = Lineage(Limits(2**40, 2**40, 2**40), replays=True)
-    _file(lineage, _request(FUNCTION, Kind.PAYLOAD, ()))
-    return lineage
+def _conversation() -> Conversation:
+    talk = Conversation(30, WireSpeech())
+    talk.journal = Journal(2**40, 2**40, 2**40)
+    _file(talk, _request(FUNCTION, Kind.PAYLOAD, ()))
+    return talk
+
+
+def _journal(talk: Conversation) -> Journal:
+    assert talk.journal is not None
+    return talk.journal
 
 
 def _request(name: bytes, kind: Kind, needs: tuple[bytes, ...]) -> Request:
@@ -38,8 +45,8 @@ def _request(name: bytes, kind: Kind, needs: tuple[bytes, ...]) -> Request:
     return request
 
 
-def _file(lineage: Lineage, request: Request) -> None:
-    assert lineage.restores_for(request) == []
+def _file(talk: Conversation, request: Request) -> None:
+    assert talk._is_complete(request, _journal(talk))
 
 
 def _requests() -> list[Request]:
@@ -47,12 +54,12 @@ def _requests() -> list[Request]:
     return [_request(name, Kind.TASK, (FUNCTION,)) for name in itertools.islice(names, TASKS)]
 
 
-def _lives(lineage: Lineage, requests: list[Request]) -> float:
-    journal = lineage.journal
+def _lives(talk: Conversation, requests: list[Request]) -> float:
+    journal = _journal(talk)
     started = time.perf_counter()
     for request in requests:
         (name,) = request.submission.names
-        _file(lineage, request)
+        _file(talk, request)
         journal.outcome(name)
         journal.seen(name, VALUE, 100)
         journal.drop(name)
@@ -60,32 +67,32 @@ def _lives(lineage: Lineage, requests: list[Request]) -> float:
 
 
 def test_time_of_a_task(capsys) -> None:
-    lineage, requests = _lineage(), _requests()
+    talk, requests = _conversation(), _requests()
     gc.collect()
     samples = []
     for _ in range(ROUNDS):
         for request in requests:
             request.entry = None
-        samples.append(_lives(lineage, requests) * 1e6)
+        samples.append(_lives(talk, requests) * 1e6)
     with capsys.disabled():
         print(
             f"\njournal: {statistics.median(samples):.2f} µs a task "
             f"({min(samples):.2f}-{max(samples):.2f}, {ROUNDS} rounds): filed, seen, dropped"
         )
-    assert lineage.journal.entries == 1, "all but the function was dropped"
+    assert _journal(talk).entries == 1, "all but the function was dropped"
 
 
 def test_memory_of_a_held_task(capsys) -> None:
-    lineage, requests = _lineage(), _requests()
+    talk, requests = _conversation(), _requests()
     gc.collect()
     tracemalloc.start()
     try:
         for request in requests:
-            _file(lineage, request)
-            lineage.journal.finished(request.submission.names[0])
+            _file(talk, request)
+            _journal(talk).finished(request.submission.names[0])
         held = tracemalloc.get_traced_memory()[0] / TASKS
     finally:
         tracemalloc.stop()
     with capsys.disabled():
         print(f"\njournal: {held:.0f} bytes a held task, beyond its message")
-    assert lineage.journal.entries == TASKS + 1
+    assert _journal(talk).entries == TASKS + 1

@@ -352,3 +352,148 @@ def test_large_objects_cut_in_the_middle(held: Held) -> None:
     held.session.await_server()
     held.session.lose_server()
     assert step.value() is True
+
+
+NESTED = """
+    @ray.remote(num_cpus=0)
+    def makes(name, count=3):
+        note(runs, name)
+        return {"refs": [ray.put(number) for number in range(count)], "chance": os.urandom(8).hex()}
+"""
+
+
+@pytest.fixture
+def nesting(held: Held) -> Held:
+    held.client.run("import os")
+    held.client.run(NESTED)
+    return held
+
+
+def test_what_came_inside_a_result_is_had_again_through_it(nesting: Held) -> None:
+    nesting.client.run("outer = makes.options(max_retries=-1).remote('outer')")
+    nesting.client.run("inner = ray.get(outer)['refs']; before = [ref.hex() for ref in inner]")
+    assert nesting.client.run("ray.get(inner[1])") == 1
+    for _ in range(2):
+        nesting.die()
+        assert nesting.client.run("ray.get([inner[2], inner[0]])") == [2, 0]
+        assert nesting.client.run("ray.get(add_one.remote(inner[2]))") == 3
+        assert nesting.client.run("[ref.hex() for ref in inner] == before") is True
+        assert nesting.client.run("ray.get(ray.wait([inner[0]])[0][0])") == 0
+    # Its own value was seen and stays; what is in it is what the program has.
+    assert nesting.client.run("got = ray.get(outer); got['refs'] == inner") is True
+
+
+def test_a_seen_value_that_refers_to_others_stays(nesting: Held) -> None:
+    nesting.client.run("outer = makes.options(max_retries=-1).remote('outer')")
+    nesting.client.run("chance = ray.get(outer)['chance']")
+    nesting.die()
+    assert nesting.client.run("ray.get(outer)['chance'] == chance") is True
+    assert nesting.runs("outer") == 1
+    assert nesting.client.run("ray.get(ray.get(outer)['refs'])") == [0, 1, 2]
+    assert nesting.runs("outer") == 2
+
+
+def test_what_came_inside_a_result_goes_when_that_may_not_be_had_again(nesting: Held) -> None:
+    nesting.client.run("outer = makes.options(max_retries=0).remote('outer')")
+    nesting.client.run("inner = ray.get(outer)['refs']")
+    nesting.die()
+    failure = nesting.client.fails("ray.get(inner[0])")
+    assert "OwnerDiedError" in failure.bases and "max_retries" in failure.text
+    assert nesting.runs("outer") == 1
+
+
+def test_a_part_that_a_second_run_lacks_says_so(nesting: Held) -> None:
+    nesting.client.run(
+        """
+        @ray.remote(num_cpus=0, max_retries=-1)
+        def shrinks(name):
+            note(runs, name)
+            with open(runs) as file:
+                count = 3 - file.read().split().count(name)
+            return [ray.put(number) for number in range(count)]
+
+        inner = ray.get(shrinks.remote("shrinks"))
+        """
+    )
+    nesting.die()
+    assert nesting.client.run("ray.get(inner[0])") == 0
+    failure = nesting.client.fails("ray.get(inner[1])")
+    assert "fewer objects" in failure.text
+
+
+def test_references_nested_twice(nesting: Held) -> None:
+    nesting.client.run(
+        """
+        @ray.remote(num_cpus=0, max_retries=-1)
+        def deep():
+            return [ray.put([ray.put("deepest")])]
+
+        middle, = ray.get(deep.remote())
+        deepest, = ray.get(middle)
+        """
+    )
+    nesting.client.run("del middle")
+    nesting.die()
+    assert nesting.client.run("ray.get(deepest)") == "deepest"
+
+
+def test_the_handle_of_a_detached_actor_from_a_result_is_the_same_actor(held: Held) -> None:
+    held.client.run("kept = Counter.options(name='inside', lifetime='detached').remote()")
+    held.client.run("find = ray.remote(num_cpus=0)(lambda: ray.get_actor('inside'))")
+    held.client.run("found = ray.get(find.options(max_retries=0).remote())")
+    held.client.run("del kept; assert ray.get(found.add.remote()) == 1")
+    held.die()
+    assert held.client.run("ray.get(found.add.remote())") == 2
+    assert held.runs("constructor") == 1
+    held.client.run("ray.kill(found)")
+
+
+def test_the_handle_of_an_actor_that_died_from_a_result_says_so(held: Held) -> None:
+    held.client.run("actor = Counter.remote(); ray.get(actor.add.remote())")
+    held.client.run("identity = ray.remote(num_cpus=0)(lambda x: x)")
+    held.client.run("found = ray.get(identity.remote([actor]))[0]; del actor")
+    held.die()
+    assert "ActorDiedError" in held.client.fails("ray.get(found.add.remote())").bases
+
+
+def test_what_was_seen_of_several_returns_stays_for_tasks(held: Held) -> None:
+    held.client.run(
+        """
+        import os
+        pair = ray.remote(num_returns=2, num_cpus=0)(lambda: (os.urandom(8), os.urandom(8)))
+        same = ray.remote(num_cpus=0)(lambda x: x)
+        one, two = pair.remote()
+        seen = ray.get(one)
+        """
+    )
+    held.die()
+    assert held.client.run("ray.get(two) is not None and ray.get(same.remote(one)) == seen") is True
+
+
+def test_a_task_that_needs_a_failed_one_fails_as_before(held: Held) -> None:
+    held.client.run("bad = ray.remote(num_cpus=0, max_retries=0)(lambda: 1 / 0).remote()")
+    assert "ZeroDivisionError" in held.client.fails("ray.get(bad)").bases
+    held.die()
+    assert "ZeroDivisionError" in held.client.fails("ray.get(add_one.remote(bad, 'never'))").bases
+    assert held.client.run("[len(refs) for refs in ray.wait([bad])]") == [1, 0]
+    assert held.runs("never") == 0
+
+
+def test_what_goes_beyond_the_journal_s_memory_may_go_to_disk(
+    make_session: MakeSession, tmp_path: Path
+) -> None:
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    environment = {"RAY_CLIENT_JOURNAL_BYTES": "100000", "RAY_CLIENT_JOURNAL_SPILL": str(spill)}
+    held = Held(make_session(environment=environment), tmp_path)
+    held.client.run("import os; data = [os.urandom(200_000) for _ in range(5)]")
+    held.client.run("puts = [ray.put(each) for each in data]")
+    held.client.run("task = add_one.options(max_retries=-1).remote(1, 'x' * 1_000_000)")
+    held.client.run("ray.wait([task])")
+    spilled = held.client.run("ray.util.client.session.info().journal_spilled_bytes")
+    assert spilled > 1_500_000 and list(spill.iterdir()) == []
+    for _ in range(2):
+        held.die()
+        assert held.client.run("ray.get(puts) == data and ray.get(task)") == 2
+    held.client.run("del puts, task; import gc; gc.collect()")
+    held.client.run("ray.get(ray.put(1))")

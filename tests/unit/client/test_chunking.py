@@ -1,15 +1,29 @@
-"""Large requests go in pieces and lose nothing on the way."""
+"""Large requests go in pieces, small ones together, and nothing is lost on the way."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ray.util.client import chunking, protocol
+from ray.util.client.session.client import Kind, Request
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     monkeypatch.setattr(chunking, "OBJECT_TRANSFER_CHUNK_SIZE", 10)
+    monkeypatch.setattr(chunking, "_INLINE_BYTES", 16)
+
+
+def request_of(req_id, kind=Kind.JOURNALED, data=None, **bodies):
+    message = protocol.DataRequest(req_id=req_id, **bodies)
+    request = Request(req_id, kind, message)
+    if data is not None:
+        request.payload = chunking.carry(getattr(message, message.WhichOneof("type")), data)
+    return request
+
+
+def sent(*requests, batches=False):
+    return list(chunking.outgoing(requests, batches))
 
 
 def together(pieces, field):
@@ -21,8 +35,8 @@ def together(pieces, field):
 
 @given(data=st.binary(max_size=64))
 def test_put(data):
-    put = protocol.PutRequest(data=data, client_ref_id=b"ref", register_as=b"name")
-    pieces = list(chunking.messages(protocol.DataRequest(req_id=7, put=put)))
+    put = protocol.PutRequest(client_ref_id=b"ref", register_as=b"name")
+    pieces = sent(request_of(7, data=data, put=put))
     assert together(pieces, "put") == data
     assert {(p.req_id, p.put.client_ref_id, p.put.register_as) for p in pieces} == {
         (7, b"ref", b"name")
@@ -37,10 +51,9 @@ def test_task(data):
         name="m",
         payload_id=b"actor",
         client_id="c",
-        data=data,
         options=protocol.TaskOptions(pickled_options=b"o"),
     )
-    pieces = list(chunking.messages(protocol.DataRequest(req_id=3, task=task)))
+    pieces = sent(request_of(3, data=data, task=task))
     assert together(pieces, "task") == data
     for p in pieces:
         t = p.task
@@ -53,13 +66,60 @@ def test_task(data):
         )
 
 
+@given(data=st.binary(max_size=64))
+def test_data_that_comes_in_the_message_is_taken_out_of_it(data):
+    put = protocol.PutRequest(data=data)
+    payload = chunking.unload(put)
+    assert (payload is None) == (len(data) <= 16)
+    assert (put.data if payload is None else payload) == data
+    assert payload is None or put.data == b""
+
+
 def test_a_message_may_be_cut_again_after_an_interruption():
-    request = protocol.DataRequest(req_id=1, put=protocol.PutRequest(data=b"0123456789abcdef"))
-    half = chunking.messages(request)
+    request = request_of(1, data=b"0123456789abcdefghij", put=protocol.PutRequest())
+    half = chunking.outgoing([request], False)
     next(half)
-    assert together(list(chunking.messages(request)), "put") == b"0123456789abcdef"
+    assert together(sent(request), "put") == b"0123456789abcdefghij"
 
 
 def test_other_requests_go_as_they_are():
-    request = protocol.DataRequest(req_id=1, connection_info=protocol.ConnectionInfoRequest())
-    assert list(chunking.messages(request)) == [request]
+    request = request_of(1, connection_info=protocol.ConnectionInfoRequest())
+    assert sent(request) == [request.message]
+
+
+def small(req_id, kind=Kind.JOURNALED):
+    return request_of(req_id, kind, data=b"x", task=protocol.ClientTask(name=str(req_id)))
+
+
+def test_small_requests_go_together_in_their_order():
+    requests = [small(5), small(0, Kind.WITHDRAW), small(6), small(0, Kind.ACKNOWLEDGE)]
+    (message,) = sent(*requests, batches=True)
+    assert message.req_id == 6
+    assert list(message.batch.requests) == [request.message for request in requests]
+
+
+def test_a_batch_without_ids_has_none():
+    (message,) = sent(small(0, Kind.RELEASE), small(0, Kind.WITHDRAW), batches=True)
+    assert message.req_id == 0
+
+
+def test_what_a_proxier_must_see_and_what_is_large_goes_alone():
+    large = request_of(3, data=b"0123456789abcdefghij", put=protocol.PutRequest())
+    requests = [small(1), small(2), large, small(4, Kind.QUERY), small(5), small(6, Kind.INIT)]
+    messages = sent(*requests, batches=True)
+    assert [message.WhichOneof("type") for message in messages] == [
+        *("batch", "put", "put", "task", "task", "task"),
+    ]
+    assert [message.req_id for message in messages] == [2, 3, 3, 4, 5, 6]
+
+
+def test_a_server_that_takes_no_batches_gets_none():
+    requests = [small(1), small(2)]
+    assert sent(*requests) == [request.message for request in requests]
+
+
+def test_a_batch_has_a_bound(monkeypatch):
+    monkeypatch.setattr(chunking, "_MAX_BATCH_BYTES", 30)
+    messages = sent(*(small(n) for n in range(1, 20)), batches=True)
+    sizes = [len(message.batch.requests) for message in messages]
+    assert len(sizes) > 3 and sum(sizes) + sizes.count(0) == 19

@@ -10,9 +10,11 @@ import pytest
 
 from ray.util.client import protocol
 from ray.util.client.dataclient import DataClient
-from ray.util.client.lineage import Lineage, Recovery
 from ray.util.client.named import NamedObjects
+from ray.util.client.pickling import Pickled
+from ray.util.client.recovery import Recovery
 from ray.util.client.session import wire
+from ray.util.client.session.conversation import Conversation
 from ray.util.client.session.errors import SessionError
 from ray.util.client.session.info import SessionState
 
@@ -79,7 +81,7 @@ def put(data: DataClient) -> Exception:
 
     def run() -> None:
         try:
-            NamedObjects(data, "client").put(b"value", (), None)
+            NamedObjects(data, "client").put(Pickled(b"value", ()), None)
         except Exception as e:
             failures.append(e)
 
@@ -102,7 +104,7 @@ def test_a_put_under_way_is_told_that_the_recovery_failed(begin, monkeypatch, fa
     def fail(*_):
         raise fault
 
-    monkeypatch.setattr(Lineage, "replay", fail)
+    monkeypatch.setattr(Conversation, "_replay", fail)
     data = begin(Recovery.REPLAY)
     failure = put(data)
     assert isinstance(failure, SessionError) and str(fault) in str(failure)

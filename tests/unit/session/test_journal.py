@@ -151,7 +151,7 @@ def test_a_pending_task_is_submitted_again_and_uses_up_a_retry():
     j = journal()
     entry = add(j, Kind.TASK, b"t", retries=2)
     for incarnation, left in [(2, 1), (3, 0)]:
-        assert j.new_incarnation(incarnation) == [Resend(entry, True)]
+        assert j.new_incarnation(incarnation) == [Resend(entry)]
         assert entry.retries == left
     assert j.new_incarnation(4) == []
     assert j.outcome(b"t") == Lost(Reason.NO_RETRY)
@@ -162,13 +162,13 @@ def test_without_limit_there_is_always_one_more():
     j = journal()
     entry = add(j, Kind.TASK, b"t", retries=-1)
     for incarnation in range(2, 50):
-        assert j.new_incarnation(incarnation) == [Resend(entry, True)]
+        assert j.new_incarnation(incarnation) == [Resend(entry)]
 
 
 def test_what_no_server_was_given_costs_nothing():
     j = journal()
     entry = add(j, Kind.TASK, b"t", retries=0)
-    assert j.new_incarnation(2, {entry}, {entry}) == [Resend(entry, True)]
+    assert j.new_incarnation(2, {entry}, {entry}) == [Resend(entry)]
     assert entry.retries == 0
 
 
@@ -196,7 +196,7 @@ def test_a_seen_value_is_put_and_never_run_again():
 def test_actors_are_created_again_while_they_may():
     j = journal()
     entry = add(j, Kind.ACTOR, b"a", retries=1)
-    assert j.new_incarnation(2) == [Resend(entry, True)]
+    assert j.new_incarnation(2) == [Resend(entry)]
     assert j.new_incarnation(3) == []
     assert j.outcome(b"a") == Lost(Reason.ACTOR_DIED)
 
@@ -213,7 +213,7 @@ def test_actors_that_live_by_themselves_are_looked_up(kind):
 def test_a_detached_actor_that_no_server_was_asked_for_is_created():
     j = journal()
     entry = add(j, Kind.DETACHED, b"a")
-    assert j.new_incarnation(2, {entry}, {entry}) == [Resend(entry, True)]
+    assert j.new_incarnation(2, {entry}, {entry}) == [Resend(entry)]
 
 
 @pytest.mark.parametrize(
@@ -373,3 +373,144 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 TestLife = Life.TestCase
+
+
+# -- what came inside values
+
+
+def whole_with_parts(*parts, retries=-1):
+    j = journal()
+    add(j, Kind.TASK, b"whole", retries=retries)
+    for part in parts:
+        j.adopt(part)
+    j.contains(b"whole", parts)
+    return j
+
+
+def test_a_part_is_picked_out_of_the_value_that_is_made_again():
+    j = whole_with_parts(b"p0", b"p1")
+    j.finished(b"whole")
+    j.drop(b"whole")
+    assert j.new_incarnation(2) == []
+    assert resent(j.require([b"p1"])) == [b"whole", b"p1"]
+    (pick,) = j.require([b"p0"])
+    assert (pick.entry.kind, pick.entry.message, pick.entry.needs) == (Kind.PART, 0, (b"whole",))
+    j.drop(b"p0")
+    j.drop(b"p1")
+    assert j.entries == 0
+
+
+def test_a_part_is_lost_with_what_it_came_in():
+    j = whole_with_parts(b"part", retries=0)
+    j.new_incarnation(2)
+    assert j.require([b"part"]) == []
+    assert j.outcome(b"part") == Lost(Reason.NO_RETRY)
+
+
+def test_a_part_that_was_seen_is_put():
+    j = whole_with_parts(b"part", retries=0)
+    j.finished(b"whole")
+    j.seen(b"part", "value", 5)
+    j.new_incarnation(2)
+    assert j.require([b"part"]) == [PutValue(b"part", "value")]
+
+
+def test_a_part_of_a_part():
+    j = whole_with_parts(b"part")
+    j.finished(b"whole")
+    j.adopt(b"inner")
+    j.contains(b"part", [b"inner"])
+    j.drop(b"part")
+    j.drop(b"whole")
+    j.new_incarnation(2)
+    assert resent(j.require([b"inner"])) == [b"whole", b"part", b"inner"]
+
+
+def test_what_the_program_made_itself_is_no_part():
+    j = journal()
+    add(j, Kind.PUT, b"mine")
+    add(j, Kind.TASK, b"whole", b"mine", retries=-1)
+    j.adopt(b"mine")
+    j.contains(b"whole", [b"mine"])
+    j.finished(b"whole")
+    j.new_incarnation(2)
+    assert resent(j.require([b"mine"])) == [b"mine"]
+
+
+def test_what_came_out_of_something_that_needs_it_is_lost():
+    j = journal()
+    j.adopt(b"found")
+    add(j, Kind.TASK, b"user", b"found", retries=-1)
+    j.contains(b"user", [b"found"])
+    j.finished(b"user")
+    j.new_incarnation(2)
+    assert j.require([b"user"]) == []
+    assert isinstance(j.outcome(b"user"), Lost) and isinstance(j.outcome(b"found"), Lost)
+
+
+def test_a_handle_from_a_value_is_found_again():
+    j = journal()
+    j.adopt(b"actor")
+    j.adopt_handle(b"actor", "finds it", 9)
+    add(j, Kind.CALL, b"call", b"actor", retries=-1)
+    assert j.bytes == 10
+    assert resent(j.new_incarnation(2)) == [b"actor", b"call"]
+
+
+def test_a_value_that_refers_to_others_is_read_while_its_name_is_held():
+    j = whole_with_parts(b"part")
+    j.seen(b"whole", "refers", 6, restorable=False)
+    j.new_incarnation(2)
+    assert j.outcome(b"whole") == Seen("refers")
+    assert resent(j.require([b"whole"])) == [b"whole"], "it can't be put"
+    j.drop(b"whole")
+    assert j.value_bytes == 0
+    j.seen(b"whole", "refers", 6, restorable=False)
+    assert j.value_bytes == 0, "nobody could read it"
+
+
+def test_what_was_seen_of_several_returns_stays():
+    j = journal()
+    entry = Entry(Kind.TASK, (b"x", b"y"), "m", 1, retries=-1)
+    j.record(entry)
+    j.seen(b"x", "first x", 1)
+    assert j.new_incarnation(2) == [PutValue(b"x", "first x"), Resend(entry, (b"x",))]
+    assert j.outcome(b"x") == Seen("first x")
+
+
+# -- beyond the bound of memory
+
+
+def test_what_does_not_fit_may_go_elsewhere():
+    j = journal(max_bytes=10, spills=True)
+    assert j.record(Entry(Kind.PUT, (b"a",), "m", 7)) is Recorded.KEPT
+    large = Entry(Kind.PUT, (b"b",), "m", 700)
+    assert j.record(large) is Recorded.SPILLED
+    assert (j.bytes, j.spilled_bytes) == (7, 700)
+    j.new_incarnation(2)
+    assert resent(j.require([b"b"])) == [b"b"]
+    j.drop(b"b")
+    assert (j.bytes, j.spilled_bytes, large.message) == (7, 0, None)
+
+
+def test_what_could_not_go_elsewhere_is_lost_with_the_server():
+    j = journal(max_bytes=10, spills=True)
+    entry = add(j, Kind.PUT, b"a", size=11)
+    j.discard(entry)
+    assert j.spilled_bytes == 0 and j.outcome(b"a") is Ask.SERVER
+    j.new_incarnation(2)
+    assert j.outcome(b"a") == Lost(Reason.NOT_KEPT)
+
+
+def test_what_can_not_be_had_again_from_elsewhere_is_lost():
+    j = journal(max_bytes=10, spills=True)
+    entry = add(j, Kind.PUT, b"a", size=11)
+    j.new_incarnation(2)
+    j.give_up(entry)
+    assert j.outcome(b"a") == Lost(Reason.NOT_KEPT) and j.spilled_bytes == 0
+
+
+def test_entries_are_bounded_wherever_they_are():
+    j = journal(max_bytes=10, max_entries=1, spills=True)
+    assert j.record(Entry(Kind.PUT, (b"a",), "m", 11)) is Recorded.SPILLED
+    assert j.record(Entry(Kind.PUT, (b"b",), "m", 11)) is Recorded.NOT_KEPT

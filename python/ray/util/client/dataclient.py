@@ -14,15 +14,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 
-from ray.util.client import budgets, protocol, ray
-from ray.util.client.chunking import messages
-from ray.util.client.lineage import Limits, Lineage, Recovery, Submission
-from ray.util.client.losses import outcome_unknown
+from ray.util.client import protocol, ray, reports
+from ray.util.client.chunking import MAX_BATCH, unload
+from ray.util.client.feed import Feed
+from ray.util.client.progress import Progress
+from ray.util.client.recovery import Limits, Recovery
 from ray.util.client.replies import (
     BlockingReply,
     InitReply,
@@ -32,18 +33,13 @@ from ray.util.client.replies import (
 )
 from ray.util.client.rpc_errors import grace_period_over, reason, recoverable, session_lost
 from ray.util.client.session import wire
-from ray.util.client.session.client import (
-    STREAMED,
-    UNTRACKED,
-    ClientSession,
-    Kind,
-    Reopened,
-    Request,
-    State,
-)
+from ray.util.client.session.client import UNTRACKED, ClientSession, Kind, Request, State
+from ray.util.client.session.conversation import Conversation, Note
 from ray.util.client.session.errors import SessionLost
 from ray.util.client.session.info import SessionInfo, SessionState
-from ray.util.client.session.journal import Outcome
+from ray.util.client.session.journal import Entry, Journal, Outcome, Submission
+from ray.util.client.speech import WireSpeech
+from ray.util.client.spill import SpillStore
 from ray.util.client.states import Listeners
 
 logger = logging.getLogger(__name__)
@@ -58,37 +54,6 @@ _CLOSE_TIMEOUT_S = 5.0
 _CLOSE_BEFORE_INIT_TIMEOUT_S = 1.0
 
 
-class _Feed:
-    """The requests of one data stream, as gRPC takes them.
-
-    It hands out nothing before it is opened (the session must first know to whom it speaks), but
-    for the question who that is; and nothing more after it is closed: what then stands in line is
-    for the next stream.
-
-    Args:
-        client: whose requests these are.
-        first: what to begin with; None for nothing.
-    """
-
-    def __init__(self, client: DataClient, first: Any) -> None:
-        self._client = client
-        self.first = first
-        self.opened = False
-        self.closed = False
-
-    def __iter__(self) -> Iterator[Any]:
-        if self.first is not None:
-            yield self.first
-        while True:
-            request = self._client._next_request(self)
-            if request is None:
-                return
-            for message in messages(request):
-                if self.closed:
-                    return
-                yield message
-
-
 class DataClient:
     """Sends requests over the session's data stream and delivers the answers. Thread-safe.
 
@@ -100,6 +65,7 @@ class DataClient:
             are made in it.
         on_lost: called once, on the data thread, if the session is lost, before anybody hears.
         recovery: what is to be restored after a death of the server.
+        limits: of what is kept for that; by default what the environment says.
     """
 
     def __init__(
@@ -110,18 +76,21 @@ class DataClient:
         context: Any,
         on_lost: Callable[[], None],
         recovery: Recovery = Recovery.REPLAY,
+        limits: Limits | None = None,
     ) -> None:
         self._channel = channel
         self._metadata = metadata
         self._grace_period = grace_period
         self._context = context
         self._on_lost = on_lost
-        self._session = ClientSession(grace_period)
+        self._core = Conversation(grace_period, WireSpeech(), recovery is not Recovery.OFF)
         self._lock = threading.Lock()
         self._recovery = recovery
-        self._lineage: Lineage | None = None
+        self._limits = limits or Limits.from_environment()
+        folder = self._limits.spill_folder
+        self._spilling = None if folder is None else SpillStore(folder)
         # What callers have handed over and the session's core does not know yet.
-        self._arrivals: deque[Request | Callable[[Lineage], Any]] = deque()
+        self._arrivals: deque[Request | Note] = deque()
         # Locked while there is nothing to send. A bare lock, since callers touch it.
         self._gate = threading.Lock()
         self._state_changed = threading.Condition(self._lock)
@@ -134,9 +103,11 @@ class DataClient:
         self._namespace = ""
         self._forgotten = False
         self._last_recovery_s: float | None = None
+        self._progress = Progress(lambda: self._core.restoring)
         self.listeners = Listeners()
         self._close_by = 0.0
         self._last_error: BaseException | None = None
+        self._report: reports.Report | None = None
         self.request_queue = _Untracked(self)
         self._thread = threading.Thread(
             target=self._run, name="ray_client_streaming_rpc", daemon=True
@@ -147,6 +118,10 @@ class DataClient:
         self._thread.start()
 
     # -- what the session is like
+
+    @property
+    def _session(self) -> ClientSession:
+        return self._core.session
 
     @property
     def state(self) -> State:
@@ -167,26 +142,29 @@ class DataClient:
         """Whether objects are called by names that this client mints."""
         return wire.CAP_TOKENS in self._session.capabilities
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether what came inside an object can be had again from it."""
+        return wire.CAP_PARTS in self._session.capabilities
+
     def info(self) -> SessionInfo:
         """The session as it is now."""
         with self._lock:
             return self._info()
 
     def _info(self) -> SessionInfo:
-        core = self._session
-        journal = None if self._lineage is None else self._lineage.journal
+        session, journal = self._session, self._core.journal or Journal(0, 0, 0)
         return SessionInfo(
-            SessionState[core.state.name],
-            core.incarnation,
-            core.recoveries,
-            journal.restored if journal else 0,
-            journal.resubmitted if journal else 0,
-            {reason.name.lower(): count for reason, count in journal.lost.items()}
-            if journal
-            else {},
-            self._last_recovery_s,
-            journal.bytes if journal else 0,
-            journal.entries if journal else 0,
+            state=SessionState[session.state.name],
+            incarnation=session.incarnation,
+            recoveries=session.recoveries,
+            restored=journal.restored,
+            resubmitted=journal.resubmitted,
+            lost={reason.name.lower(): count for reason, count in journal.lost.items()},
+            last_recovery_s=self._last_recovery_s,
+            journal_bytes=journal.bytes,
+            journal_entries=journal.entries,
+            journal_spilled_bytes=journal.spilled_bytes,
         )
 
     def check_alive(self) -> None:
@@ -227,15 +205,23 @@ class DataClient:
         ).list_named_actors
 
     def PutObject(self, request: Any) -> Any:
-        return self._ask(Kind.PUT, protocol.DataRequest(put=request)).put
+        payload = unload(request)
+        return self._ask(Kind.PUT, protocol.DataRequest(put=request), payload).put
 
-    def Terminate(self, request: Any) -> Any:
-        return self._ask(Kind.TERMINATE, protocol.DataRequest(terminate=request)).terminate
+    def Terminate(self, request: Any, ended: tuple[bytes, ...] = ()) -> Any:
+        """Cancels or kills. ``ended``: names of what must not come back after a death."""
+        reply = BlockingReply()
+        message = protocol.DataRequest(terminate=request)
+        self._hand_over(Request(UNTRACKED, Kind.TERMINATE, message, reply, concerns=ended))
+        return self._await(reply).terminate
 
     def ReleaseObject(self, request: Any) -> None:
-        self._send(Kind.RELEASE, protocol.DataRequest(release=request), None)
+        """Tells that nobody here holds the objects and actors of a ReleaseRequest any more."""
+        self._hand_over(Request(UNTRACKED, Kind.RELEASE, None, concerns=tuple(request.ids)))
 
-    def Schedule(self, task: Any, futures: Sequence[Any], retries: int = 0) -> None:
+    def Schedule(
+        self, task: Any, futures: Sequence[Any], retries: int = 0, payload: Any = None
+    ) -> None:
         """Submits a task.
 
         Args:
@@ -243,22 +229,29 @@ class DataClient:
             futures: get the ids of its returns, or an exception.
             retries: how often it may be submitted again when a server dies without confirming it;
                 -1 is without limit.
+            payload: the task's data where the message lacks it.
         """
         named = task.type == protocol.ClientTask.NAMED_ACTOR
         kind = Kind.QUERY if named else Kind.TASK
-        self._send(kind, protocol.DataRequest(task=task), TicketReply(futures), retries)
+        if payload is None:
+            payload = unload(task)
+        message = protocol.DataRequest(task=task)
+        self._send(kind, message, TicketReply(futures), retries, payload)
 
     # By name, with a server that has tokens.
 
-    def submit(self, message: Any, reply: Any, submission: Submission) -> None:
+    def submit(
+        self, message: Any, reply: Any, submission: Submission, payload: Any = None
+    ) -> None:
         """Sends what makes objects or actors, and files it in the journal.
 
         Args:
             message: a DataRequest.
             reply: gets the answer; None if nobody waits.
             submission: what the journal is to know of it.
+            payload: bytes of the message that are kept and sent beside it.
         """
-        request = Request(UNTRACKED, Kind.JOURNALED, message, reply)
+        request = Request(UNTRACKED, Kind.JOURNALED, message, reply, payload=payload)
         request.needs, request.submission = submission.needs, submission
         self._hand_over(request)
 
@@ -271,17 +264,17 @@ class DataClient:
     def withdraw(self, request: Request) -> None:
         """Nobody waits for this any more; the server is told where it has been told of it."""
         request.waiter = None
-        message = protocol.DataRequest(withdraw=protocol.WithdrawRequest())
-        self._arrivals.append(Request(UNTRACKED, Kind.WITHDRAW, message, submission=request))
+        self._arrivals.append(Request(UNTRACKED, Kind.WITHDRAW, None, target=request))
         self._wake()
 
     def outcomes(self, names: Sequence[bytes]) -> list[Outcome]:
         """What is known of objects without asking the server."""
-        assert self._lineage is not None
+        journal = self._core.journal
+        assert journal is not None, "objects have names only where there is a journal"
         with self._lock:
-            return self._lineage.outcomes(names)
+            return [journal.outcome(name) for name in names]
 
-    def note(self, what: Callable[[Lineage], Any]) -> None:
+    def note(self, what: Note) -> None:
         """Tells the journal something, in its turn among the requests. Never waits."""
         if not self._session.ended:
             self._arrivals.append(what)
@@ -289,7 +282,7 @@ class DataClient:
     @property
     def value_limit(self) -> int:
         """How many bytes a value may have that the journal is to keep."""
-        return 0 if self._lineage is None else self._lineage.limits.max_value_bytes
+        return self._limits.max_value_bytes
 
     def await_reply(self, reply: BlockingReply) -> Any:
         """Waits for the answer. Raises what the reply failed with."""
@@ -307,9 +300,9 @@ class DataClient:
     def _blocking_send(self, request: Any) -> Any:
         return self._ask(Kind.QUERY, request)
 
-    def _ask(self, kind: Kind, message: Any) -> Any:
+    def _ask(self, kind: Kind, message: Any, payload: Any = None) -> Any:
         reply = BlockingReply()
-        self._send(kind, message, reply)
+        self._send(kind, message, reply, payload=payload)
         return self._await(reply)
 
     def _await(self, reply: BlockingReply) -> Any:
@@ -319,8 +312,11 @@ class DataClient:
             )
         return reply.wait()
 
-    def _send(self, kind: Kind, message: Any, reply: Any, retries: int = 0) -> None:
-        self._hand_over(Request(UNTRACKED, kind, message, reply, retries=retries))
+    def _send(
+        self, kind: Kind, message: Any, reply: Any, retries: int = 0, payload: Any = None
+    ) -> None:
+        request = Request(UNTRACKED, kind, message, reply, retries=retries, payload=payload)
+        self._hand_over(request)
 
     def _hand_over(self, request: Request) -> None:
         self.check_alive()
@@ -338,20 +334,7 @@ class DataClient:
     def _let_in(self) -> None:
         """Makes requests of the session out of the arrivals. Called with the lock held."""
         while self._arrivals:
-            arrival = self._arrivals.popleft()
-            if isinstance(arrival, Request):
-                self._session.queue(arrival)
-            elif self._lineage is not None:
-                arrival(self._lineage)
-
-    def _take_notes(self, lineage: Lineage) -> None:
-        """Takes what callers have told the journal out of the arrivals. The lock is held."""
-        waiting = [self._arrivals.popleft() for _ in range(len(self._arrivals))]
-        for arrival in waiting:
-            if not isinstance(arrival, Request):
-                arrival(lineage)
-        requests = [arrival for arrival in waiting if isinstance(arrival, Request)]
-        self._arrivals.extendleft(reversed(requests))
+            self._core.admit(self._arrivals.popleft())
 
     def _turn_away(self) -> None:
         """Tells those who came when the session was just ending that it has ended."""
@@ -365,64 +348,68 @@ class DataClient:
 
     # -- the stream
 
-    def _next_request(self, feed: _Feed) -> Any:
+    def next_requests(self, feed: Feed) -> list[Request]:
+        """Waits for requests that may be sent now; none when the feed is over."""
         while True:
-            failed: list[tuple[Any, Exception]] = []
+            taken: list[Request] = []
             with self._lock:
-                if feed.closed:
-                    break
-                if feed.opened:
+                over = feed.closed
+                if feed.opened and not over:
                     if not self._session.ended:
                         self._let_in()
-                    request = self._take(failed)
-                    if request is not None and not failed:
-                        return request.message
-                    if request is None and not failed and self._closing.is_set():
-                        break
-            if not failed:
-                self._gate.acquire()
-            for reply, error in failed:
+                    self._take_some(taken)
+                    over = not taken and self._closing.is_set()
+                told, spilled = self._core.told(), self._core.unspilled
+                self._core.unspilled = []
+                nearly_full, self._core.nearly_full = self._core.nearly_full, False
+            for reply, error in told:
                 reply.failed(error)
+            self._move_out(spilled)
+            if nearly_full and self._core.journal is not None:
+                reports.warn_of_bound(self._core.journal)
+            if taken:
+                return taken
+            if over:
+                break
+            if not told:
+                self._gate.acquire()
         self._wake()  # The next stream's feed may wait as well.
-        return None
+        return []
 
-    def _take(self, failed: list[tuple[Any, Exception]]) -> Request | None:
-        """The next request to send, after what it needs. Called with the lock held.
-
-        Args:
-            failed: gets replies that are to be told, after the lock was released, that what they
-                wait for is lost. Nothing was taken then.
-        """
-        while True:
-            request = self._session.take()
+    def _take_some(self, taken: list[Request]) -> None:
+        while len(taken) < MAX_BATCH:
+            request = self._core.take()
             if request is None:
-                return None
-            if request.kind in STREAMED and request.waiter is None:
-                self._session.strike(request)  # Its caller has gone.
+                return
+            taken.append(request)
+            if request.payload is not None:
+                return  # Large ones are not taken out before their time.
+
+    def _move_out(self, entries: list[Entry]) -> None:
+        """Writes messages that the journal's memory has no room for to disk."""
+        for entry in entries:
+            filed, journal = entry.message, self._core.journal
+            if filed is None or journal is None or self._spilling is None:
+                continue  # It is needed no more.
+            try:
+                place = self._spilling.write(filed.message.SerializeToString(), filed.payload)
+            except OSError as e:
+                logger.warning("A message could not be kept on disk (%s). %s", e, reports.NOT_KEPT)
+                with self._lock:
+                    if journal.knows(entry):
+                        journal.discard(entry)
                 continue
-            if request.kind is Kind.WITHDRAW:
-                withdrawn = request.submission
-                self._session.strike(withdrawn)
-                if withdrawn.req_id <= UNTRACKED:
-                    continue
-                request.message.withdraw.req_id = withdrawn.req_id
-            if self._lineage is not None:
-                restores = self._lineage.restores_for(request)
-                failed.extend(self._lineage.take_failures())
-                if request.kind is Kind.GET:
-                    error = self._lineage.failure_among(request.needs)
-                    if error is not None:
-                        self._session.strike(request)
-                        failed.append((request.waiter, error))
-                        return None
-                if restores or failed:
-                    self._session.untake(request)
-                    self._session.queue_first(restores)
-                    if failed:
-                        return None
-                    continue
-            request.message.req_id = request.req_id
-            return request
+            with self._lock:
+                if entry.message is not None:
+                    entry.message = filed._replace(message=place, payload=None)
+
+    def lose(self, request: Request) -> None:
+        """What a request is to say can't be had any more; whoever waits for it is told."""
+        with self._lock:
+            self._core.lose(request)
+            told = self._core.told()
+        for reply, error in told:
+            reply.failed(error)
 
     def _run(self) -> None:
         ray.set_context(self._context)
@@ -449,7 +436,7 @@ class DataClient:
         if self._grace_period == 0:
             return False
         if isinstance(error, grpc.RpcError) and reason(error) == wire.REASON_SESSION_UNKNOWN:
-            return self._recovery is Recovery.REPLAY and self._lineage is not None
+            return self._recovery is Recovery.REPLAY and self._core.journal is not None
         return error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
 
     def _still_to_say(self, error: BaseException | None) -> bool:
@@ -472,14 +459,14 @@ class DataClient:
             self._forgotten = reason(error) == wire.REASON_SESSION_UNKNOWN
         with self._lock:
             if not self._closing.is_set():
-                first = self._session.state is not State.SUSPENDED
-                self._session.stream_broke(time.monotonic())
+                first = self._core.stream_broke(time.monotonic())
                 self._state_changed.notify_all()
                 if first:
                     self.listeners.tell(self._info())
             over = self._session.remaining(time.monotonic()) <= 0
         if first:
             self._pause = _FIRST_PAUSE_S
+            self._progress.begin()
             logger.warning("The connection to the cluster broke (%s). Reconnecting.", _short(error))
         return not over
 
@@ -488,7 +475,7 @@ class DataClient:
         deadline = self._session.remaining(time.monotonic()) if reconnecting else None
         if reconnecting and not self._channel_ready(deadline):
             return None
-        feed = _Feed(self, self._first_message() if reconnecting and self.recovers else None)
+        feed = Feed(self, self._first_message() if reconnecting and self.recovers else None)
         call = protocol.Stub(self._channel, protocol.DATA_STREAMER).Datapath(
             iter(feed), metadata=self._stream_metadata(reconnecting), wait_for_ready=True
         )
@@ -496,7 +483,11 @@ class DataClient:
         try:
             self._opened(feed, None if feed.first is None else self._meet(call, deadline))
             for response in call:
-                self._dispatch(response)
+                if response.HasField("batch"):
+                    for each in response.batch.responses:
+                        self._dispatch(each)
+                else:
+                    self._dispatch(response)
             return None
         except StopIteration:
             return None
@@ -547,7 +538,7 @@ class DataClient:
         finally:
             alarm.cancel()
 
-    def _opened(self, feed: _Feed, told: Any) -> None:
+    def _opened(self, feed: Feed, told: Any) -> None:
         """The stream is open. ``told``: the answer to its first message, if it had one."""
         incarnation, handed = self._heard_of(told)
         with self._lock:
@@ -555,30 +546,23 @@ class DataClient:
                 feed.opened = self._session.state is State.CLOSED
                 self._wake()
                 return
+            self._let_in()
             before = self._session.incarnation
-            self._refuse_another(before, incarnation)
-            reopened = self._session.opened(incarnation, handed)
-            try:
-                failed = self._replay(before, incarnation, reopened)
-            except BaseException:
-                self._session.take_back(reopened)
-                raise
+            reopened = self._core.opened(incarnation, handed)
+            told = self._core.told()
             if incarnation is not None:
                 self._heard()
-            for request in reopened.restarted:
-                if request.waiter is not None:
-                    request.waiter.restart()
-            for request in reopened.retried:
-                budgets.spend(request.message.task, request.retries)
             feed.opened = True
+            feed.batches = wire.CAP_BATCHES in self._session.capabilities
             self._wake()
             self._state_changed.notify_all()
             self.listeners.tell(self._info())
-        fail_all(reopened.lost, lambda request: outcome_unknown(request.message))
-        for reply, error in failed:
+            recovered = self._recovered()
+        for reply, error in told:
             reply.failed(error)
         if incarnation is not None and before is not None:
-            self._report(before, incarnation, reopened)
+            self._report = reports.Report(before, incarnation, reopened)
+        self._log_recovery(recovered)
 
     def _heard_of(self, told: Any) -> tuple[int | None, int | None]:
         """The server's incarnation, and the newest request that any server was given."""
@@ -592,56 +576,22 @@ class DataClient:
         info = told.connection_info
         return info.incarnation or None, info.handed or None
 
-    def _refuse_another(self, before: int | None, now: int | None) -> None:
-        """Ends the session if it met another server and is not to go on with one.
+    def _recovered(self) -> float | None:
+        """How long the recovery took that is now over, if one is. Called with the lock held."""
+        took = self._core.recovered(time.monotonic())
+        if took is not None:
+            self._last_recovery_s = took
+        return took
 
-        To be asked before the session's core takes any request for lost: whoever waits is told of
-        the session's end.
-        """
-        if self._recovery is Recovery.OFF and before is not None and now not in (None, before):
-            raise SessionLost(
-                "The session's server died, and RAY_CLIENT_RECOVERY is set to 'off'."
-            )
-
-    def _replay(
-        self, before: int | None, now: int | None, reopened: Reopened
-    ) -> list[tuple[Any, Exception]]:
-        """Puts in line what is to be restored. Returns replies to be told that theirs is lost."""
-        lineage = self._lineage
-        if lineage is None or before is None or now is None or before == now:
-            return []
-        self._take_notes(lineage)
-        # What the user has released is not to be run again, even if the server has not heard of it.
-        for request in (*self._session.in_line, *self._arrivals):
-            if isinstance(request, Request) and request.kind is Kind.RELEASE:
-                lineage.drop(request.message.release.ids)
-        restores = lineage.replay(now, reopened.journaled)
-        # Nobody holds what these make, but they were asked for and not yet handed to any server.
-        bare = (r for r in reopened.journaled if not r.sent and not lineage.knows(r))
-        self._session.queue_first([*restores, *bare])
-        return lineage.take_failures()
-
-    def _report(self, before: int, now: int, reopened: Reopened) -> None:
-        if before == now:
-            logger.info("Reconnected to the session's server.")
+    def _log_recovery(self, took: float | None) -> None:
+        if took is None:
             return
-        logger.warning(
-            "The session's server died; after %.2f s the session goes on with incarnation %d. %s",
-            self._last_recovery_s or 0,
-            now,
-            self._summary(reopened),
-        )
+        self._progress.end()
+        report, self._report = self._report, None
+        if report is not None:
+            report.log(took, self._core.journal)
 
-    def _summary(self, reopened: Reopened) -> str:
-        if self._lineage is None:
-            return (
-                "Objects and actors that the dead server owned are lost. Calls under way: "
-                f"{len(reopened.retried)} are made again, the outcome of {len(reopened.lost)} is "
-                "not known."
-            )
-        return self._lineage.summary()
-
-    def _close_feed(self, feed: _Feed) -> None:
+    def _close_feed(self, feed: Feed) -> None:
         with self._lock:
             feed.closed = True
             self._wake()
@@ -652,47 +602,42 @@ class DataClient:
             if self._heard():
                 self._state_changed.notify_all()
             request = self._session.waiting(req_id)
-            if request is None:
-                return
-            waiter = request.waiter
-            whole = request.kind is not Kind.GET
-            if whole:
-                self._strike(req_id)
-        if waiter is None or whole:
-            if waiter is not None:
-                waiter.done(response)
-            return
-        if waiter.done(response):
+            waiter = None if request is None else request.waiter
+            whole = waiter is None or request.kind is not Kind.GET
+            recovered = self._settle(req_id) if whole else None
+        if waiter is not None and waiter.done(response) and not whole:
             with self._lock:
-                self._strike(req_id)
+                recovered = self._settle(req_id)
+        self._log_recovery(recovered)
+
+    def _settle(self, req_id: int) -> float | None:
+        if self._core.settle(req_id):
+            self._wake()
+        return self._recovered()
 
     def _heard(self) -> bool:
         """The peer has answered. Returns whether that ends an interruption. The lock is held."""
-        took = self._grace_period - self._session.remaining(time.monotonic())
-        ended = self._session.heard()
-        if ended:
-            self._last_recovery_s = took
-        return ended
-
-    def _strike(self, req_id: int) -> None:
-        up_to = self._session.answered(req_id)
-        if up_to is not None and not self._session.ended:
-            acknowledge = protocol.AcknowledgeRequest(req_id=up_to)
-            self._session.add(Kind.ACKNOWLEDGE, protocol.DataRequest(acknowledge=acknowledge))
-            self._wake()
+        return self._session.heard()
 
     def _negotiated(self, init: Any) -> None:
         with self._lock:
             self._namespace = init.namespace
             self._session.negotiated(init.capabilities, init.incarnation)
             if self.has_tokens:
-                replays = self._recovery is Recovery.REPLAY
-                self._lineage = Lineage(Limits.from_environment(), replays)
+                limits = self._limits
+                self._core.journal = Journal(
+                    limits.max_bytes,
+                    limits.max_entries,
+                    limits.max_value_bytes,
+                    replays=self._recovery is Recovery.REPLAY,
+                    spills=self._spilling is not None,
+                )
             self._initialised = True
 
     # -- the end
 
     def _end(self, error: BaseException | None) -> None:
+        self._progress.end()
         if not self._closing.is_set():
             self._on_lost()
         with self._lock:

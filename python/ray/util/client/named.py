@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 import ray.cloudpickle as cloudpickle
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.client import protocol
+from ray.util.client.chunking import carry
 from ray.util.client.dataclient import DataClient
-from ray.util.client.lineage import Submission
 from ray.util.client.losses import lost_error
 from ray.util.client.names import Minter
-from ray.util.client.pickling import unpickle_from_server
+from ray.util.client.pickling import Named, Pickled, unpickle_from_server
 from ray.util.client.replies import BlockingReply, PartsReply, TicketReply, WaitReply, error_from
 from ray.util.client.session.client import Kind as RequestKind
-from ray.util.client.session.journal import Ask, Kind, Lost, Seen
+from ray.util.client.session.conversation import Filed
+from ray.util.client.session.journal import Ask, Journal, Kind, Lost, Seen, Submission
 from ray.util.client.slot import Slot
+from ray.util.client.speech import NO_ARGUMENTS
 from ray.util.client.unary import Deadline
 
 # What an answer may need beyond the time that the server was given, in seconds.
@@ -39,10 +41,17 @@ class Ticket(Slot):
 
 
 class SeenValue(NamedTuple):
-    """What the journal keeps of a get: the pickled value, or the pickled error."""
+    """What the journal keeps of a get.
+
+    Attributes:
+        data: the pickled value, or the pickled error.
+        is_error: which of them it is.
+        holds: the references and handles in the value, which live as long as it is kept.
+    """
 
     data: bytes
     is_error: bool
+    holds: tuple[Any, ...] = ()
 
 
 class NamedObjects:
@@ -60,19 +69,21 @@ class NamedObjects:
 
     # -- making
 
-    def put(self, data: bytes, needs: tuple[bytes, ...], client_ref_id: bytes | None) -> Ticket:
+    def put(self, pickled: Pickled, client_ref_id: bytes | None) -> Ticket:
         """Puts a pickled object, function or class; waits until the server has it.
 
         Raises:
             Exception: the server could not read it.
         """
         token = self._minter.object()
-        put = protocol.PutRequest(data=data, client_ref_id=client_ref_id, register_as=token)
+        message = protocol.DataRequest()
+        message.put.register_as = token
+        if client_ref_id is not None:
+            message.put.client_ref_id = client_ref_id
+        payload = carry(message.put, pickled.data)
         reply = BlockingReply()
         kind = Kind.PUT if client_ref_id is None else Kind.PAYLOAD
-        self._data.submit(
-            protocol.DataRequest(put=put), reply, Submission(kind, (token,), needs)
-        )
+        self._data.submit(message, reply, Submission(kind, (token,), pickled.needs), payload)
         answer = self._data.await_reply(reply).put
         if not answer.valid:
             raise error_from(answer.error)
@@ -81,25 +92,26 @@ class NamedObjects:
         return ticket
 
     def schedule(
-        self, task: Any, count: int, kind: Kind, needs: tuple[bytes, ...], retries: int
+        self, task: Any, count: int, submission: Submission, payload: Any
     ) -> list[Ticket]:
         """Submits a task, an actor, a call or a look-up; returns at once.
 
         Args:
             task: the ClientTask.
             count: of what it makes.
-            kind: what it is.
-            needs: what it refers to; of a call, the actor first.
-            retries: how often it may be run again.
+            submission: what the journal is to know of it; its names are minted here.
+            payload: the task's data where the message lacks it; else None.
         """
-        one = self._minter.object if kind in (Kind.TASK, Kind.CALL) else self._minter.actor
+        runs = submission.kind in (Kind.TASK, Kind.CALL)
+        one = self._minter.object if runs else self._minter.actor
         tickets = [Ticket(one()) for _ in range(count)]
         tokens = tuple(ticket.token for ticket in tickets)
         task.return_tokens.extend(tokens)
         self._data.submit(
             protocol.DataRequest(task=task),
             TicketReply(tickets),
-            Submission(kind, tokens, needs, retries),
+            submission._replace(names=tokens),
+            payload,
         )
         return tickets
 
@@ -132,17 +144,43 @@ class NamedObjects:
         return [found[name] for name in names]
 
     def _keep(self, name: bytes, part: Any) -> Any:
-        value, names_others = unpickle_from_server(part)
-        if names_others or len(part) > self._data.value_limit:
-            # Read again later, it might name things that have been released meanwhile.
-            self._data.note(lambda lineage: lineage.journal.finished(name))
+        value, named = unpickle_from_server(part)
+        if named:
+            self._note_inside(name, named)
+        if len(part) > self._data.value_limit:
+            self._data.note(lambda journal: journal.finished(name))
         else:
-            self._note_seen(name, bytes(part), False)
+            self._note_seen(name, SeenValue(bytes(part), False, tuple(named.values())))
         return value
 
-    def _note_seen(self, name: bytes, data: bytes, is_error: bool) -> None:
-        seen = SeenValue(data, is_error)
-        self._data.note(lambda lineage: lineage.journal.seen(name, seen, len(data)))
+    def _note_seen(self, name: bytes, seen: SeenValue) -> None:
+        size, restorable = len(seen.data), not seen.holds
+        self._data.note(lambda journal: journal.seen(name, seen, size, restorable))
+
+    def _note_inside(self, name: bytes, named: Named) -> None:
+        if not self._data.has_parts:
+            return
+        names = tuple(named)
+        handles = [(name, self._found(name, data)) for name, data in named.handles.items()]
+
+        def note(journal: Journal) -> None:
+            for handle, message in handles:
+                journal.adopt_handle(handle, Filed(message, None, None), message.ByteSize())
+            journal.contains(name, names)
+
+        self._data.note(note)
+
+    def _found(self, name: bytes, handle: bytes) -> Any:
+        """The message by which an actor is found again that the client did not make."""
+        task = protocol.ClientTask(
+            type=protocol.ClientTask.NAMED_ACTOR,
+            client_id=self._client_id,
+            return_tokens=[name],
+            handle=handle,
+            data=NO_ARGUMENTS,
+            total_chunks=1,
+        )
+        return protocol.DataRequest(task=task)
 
     def _fetch(self, names: list[bytes], timeout: float | None) -> list[Any]:
         outcome = Slot()
@@ -172,7 +210,7 @@ class NamedObjects:
     def _note_error(self, name: bytes, error: Exception) -> None:
         # What the task itself raised is its value; that the connection broke, say, is not.
         if isinstance(error, RayError) and getattr(error, "cause", None) is not None:
-            self._note_seen(name, cloudpickle.dumps(error), True)
+            self._note_seen(name, SeenValue(cloudpickle.dumps(error), True))
 
     def call_back(self, name: bytes, callback: Callable[[Any], None]) -> None:
         """Calls back with an object's value, or an exception, when it is ready."""
@@ -233,7 +271,7 @@ class NamedObjects:
         if not answer.valid:
             raise error_from(answer.error)
         ready = list(answer.ready_object_ids)
-        self._data.note(lambda lineage: [lineage.journal.finished(name) for name in ready])
+        self._data.note(lambda journal: [journal.finished(name) for name in ready])
         return ready
 
 

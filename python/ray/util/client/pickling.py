@@ -15,6 +15,10 @@ from ray.util.client.client_pickler import ClientPickler, ServerUnpickler
 _NEEDED = frozenset({"Object", "Actor", "RemoteFunc", "RemoteActor", "RemoteMethod"})
 
 
+# Key of an actor's serialised handle in a stub's ``baseline_options``.
+HANDLE = "handle"
+
+
 class Pickled(NamedTuple):
     """A pickle for the cluster.
 
@@ -39,14 +43,31 @@ class _NotingPickler(ClientPickler):
         return stub
 
 
+class Named(dict[bytes, Any]):
+    """What a value refers to, by name, in the order of first occurrence.
+
+    Attributes:
+        handles: of those that are actors, how the cluster serialises their handles.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handles: dict[bytes, bytes] = {}
+
+
 class _NotingUnpickler(ServerUnpickler):
     def __init__(self, file: Any) -> None:
         super().__init__(file)
-        self.names = False
+        self.named = Named()
 
     def persistent_load(self, pid: Any) -> Any:
-        self.names = True
-        return super().persistent_load(pid)
+        found = super().persistent_load(pid)
+        # A handle's bytes travel in a field that stock's stubs have and leave empty for actors.
+        handle = (pid.baseline_options or {}).get(HANDLE)
+        if handle is not None:
+            self.named.handles[pid.ref_id] = handle
+        self.named[pid.ref_id] = found
+        return found
 
 
 def pickle_for_server(value: Any, client_id: str) -> Pickled:
@@ -61,17 +82,17 @@ def pickle_for_server(value: Any, client_id: str) -> Pickled:
         return Pickled(file.getvalue(), tuple(pickler.needs))
 
 
-def unpickle_from_server(data: Any) -> tuple[Any, bool]:
+def unpickle_from_server(data: Any) -> tuple[Any, Named]:
     """Reads a value that the session's server sent.
 
     Args:
         data: bytes-like.
 
     Returns:
-        The value, and whether it refers to objects or actors of the cluster.
+        The value, and what objects and actors of the cluster it refers to.
 
     Raises:
         Exception: it can't be unpickled here; what its own code raises.
     """
     unpickler = _NotingUnpickler(io.BytesIO(data))
-    return unpickler.load(), unpickler.names
+    return unpickler.load(), unpickler.named

@@ -29,6 +29,7 @@ from ray.exceptions import GetTimeoutError
 from ray.job_config import JobConfig
 from ray.util.client import auto_init, protocol, ray
 from ray.util.client.aside import Aside
+from ray.util.client.chunking import carry
 from ray.util.client.client_pickler import loads_from_server
 from ray.util.client.connecting import (
     make_channel,
@@ -38,10 +39,10 @@ from ray.util.client.connecting import (
 )
 from ray.util.client.dataclient import DataClient
 from ray.util.client.fetching import fetch
-from ray.util.client.lineage import Recovery
 from ray.util.client.logsclient import LogstreamClient
 from ray.util.client.named import NamedObjects
 from ray.util.client.pickling import Pickled, pickle_for_server
+from ray.util.client.recovery import Limits, Recovery
 from ray.util.client.refs import ClientActorRef, ClientObjectRef
 from ray.util.client.releases import Releases
 from ray.util.client.replies import error_from
@@ -49,8 +50,9 @@ from ray.util.client.rpc_errors import decode_exception
 from ray.util.client.session import wire
 from ray.util.client.session.client import State
 from ray.util.client.session.errors import ServerStartFailed
-from ray.util.client.session.journal import Kind
+from ray.util.client.session.journal import Kind, Submission
 from ray.util.client.slot import Slot
+from ray.util.client.speech import NO_ARGUMENTS
 from ray.util.client.stubs import (
     ClientActorClass,
     ClientActorHandle,
@@ -122,7 +124,7 @@ class Worker:
         self._tokens: dict[bytes, bytes] = {}
         self._cluster_ids: dict[bytes, bytes] = {}
         self._by_name: NamedObjects | None = None
-        self._recovery = Recovery.from_environment()
+        self._recovery, self._limits = Recovery.from_environment(), Limits.from_environment()
         self.total_outbound_message_size_bytes = 0
         self._req_id = 0
         self._req_id_lock = threading.Lock()
@@ -150,6 +152,7 @@ class Worker:
             ray.get_context(),
             on_lost=lambda: auto_init.forbid(self),
             recovery=self._recovery,
+            limits=self._limits,
         )
         self._releases = Releases(self._send_release)
         self.data_client.start()
@@ -386,7 +389,7 @@ class Worker:
 
     def _put_pickled(self, pickled: Pickled, client_ref_id: bytes | None) -> ClientObjectRef:
         if self._by_name is not None:
-            return ClientObjectRef(self._by_name.put(pickled.data, pickled.needs, client_ref_id))
+            return ClientObjectRef(self._by_name.put(pickled, client_ref_id))
         data = pickled.data
         answer = self.data_client.PutObject(
             protocol.PutRequest(data=data, client_ref_id=client_ref_id)
@@ -503,11 +506,12 @@ class Worker:
             )
         task = instance._prepare_client_task()
         pickled = self._pickle((args, kwargs))
-        task.data = pickled.data
+        payload = carry(task, pickled.data)
         if num_returns is None or num_returns in ("dynamic", -1):
             num_returns = 1
         return self._call_schedule_for_task(
-            task, num_returns, instance._retries(), instance._journal_kind(), pickled.needs
+            *(task, num_returns, instance._retries(), instance._journal_kind(), pickled.needs),
+            payload=payload,
         )
 
     def _call_schedule_for_task(
@@ -517,17 +521,22 @@ class Worker:
         retries: int = 0,
         kind: Kind = Kind.TASK,
         needs: tuple[bytes, ...] = (),
+        payload: Any = None,
     ) -> list[Future]:
         task.client_id = self._client_id
-        size = task.ByteSize()
+        size = task.ByteSize() + len(payload or b"")
         futures: list[Any]
         if self._by_name is not None:
-            payload = (task.payload_id,) if task.payload_id else ()
-            futures = self._by_name.schedule(task, num_returns, kind, payload + needs, retries)
+            runs = (task.payload_id,) if task.payload_id else ()
+            futures = self._by_name.schedule(
+                task, num_returns, Submission(kind, (), runs + needs, retries), payload
+            )
         else:
             futures = [Slot() for _ in range(num_returns)]
             # Without a journal nobody makes a dead server's actors again.
-            self.data_client.Schedule(task, futures, 0 if kind is Kind.CALL else retries)
+            self.data_client.Schedule(
+                task, futures, 0 if kind is Kind.CALL else retries, payload=payload
+            )
         self.total_outbound_message_size_bytes += size
         if self.total_outbound_message_size_bytes > MESSAGE_SIZE_THRESHOLD and log_once(
             "client_communication_overhead_warning"
@@ -553,7 +562,8 @@ class Worker:
             type=protocol.ClientTask.NAMED_ACTOR,
             name=name,
             namespace=namespace or "",
-            data=self._dumps_from_client(([], {})),
+            data=NO_ARGUMENTS,
+            total_chunks=1,
         )
         (future,) = self._call_schedule_for_task(task, 1, kind=Kind.NAMED)
         ref = ClientActorRef(future, weak_ref=True)
@@ -569,7 +579,7 @@ class Worker:
         body = protocol.TerminateRequest.ActorTerminate(
             id=actor.actor_ref.id, no_restart=no_restart
         )
-        ended = actor.actor_ref.id if no_restart else b""
+        ended = (actor.actor_ref.id,) if no_restart else ()
         self._terminate(protocol.TerminateRequest(actor=body), ended)
 
     def terminate_task(self, obj: ClientObjectRef, force: bool, recursive: bool) -> None:
@@ -581,13 +591,11 @@ class Worker:
         body = protocol.TerminateRequest.TaskObjectTerminate(
             id=obj.id, force=force, recursive=recursive
         )
-        self._terminate(protocol.TerminateRequest(task_object=body), obj.id)
+        self._terminate(protocol.TerminateRequest(task_object=body), (obj.id,))
 
-    def _terminate(self, request: Any, ended: bytes) -> None:
+    def _terminate(self, request: Any, ended: tuple[bytes, ...]) -> None:
         request.client_id = self._client_id
-        # What the user has ended must not come back after a death of the server.
-        self.data_client.note(lambda lineage: lineage.journal.forbid(ended))
-        self.data_client.Terminate(request)
+        self.data_client.Terminate(request, ended)
 
     def list_named_actors(self, all_namespaces: bool) -> list[Any]:
         request = protocol.ClientListNamedActorsRequest(all_namespaces=all_namespaces)
@@ -597,7 +605,7 @@ class Worker:
         """One more reference of this client holds ``id``. ``minted``: this client has named it."""
         first = self._releases.retain(id)
         if first and not minted and self._by_name is not None:
-            self.data_client.note(lambda lineage: lineage.journal.adopt(id))
+            self.data_client.note(lambda journal: journal.adopt(id))
 
     def name_of(self, id: bytes) -> bytes:
         """The name on the wire of what the cluster calls ``id``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import ray
 from ray._private.client_mode_hook import disable_client_hook
@@ -18,8 +18,10 @@ from ray.util.client import protocol
 from ray.util.client.server import jobs
 from ray.util.client.server.gathering import Failure, Values
 from ray.util.client.server.inbox import Answer, Closed, Inbox, Ready
+from ray.util.client.server.outbox import Outbox
 from ray.util.client.server.payloads import failed_get, parts_responses, value_responses
 from ray.util.client.server.sessions import Session
+from ray.util.client.session import wire
 from ray.util.client.session.chunks import ChunkAssembly
 from ray.util.client.session.errors import ProtocolError
 
@@ -63,8 +65,8 @@ class DataStream:
         self._session: Session
         self._assemblies = {"put": ChunkAssembly("put"), "task": ChunkAssembly("task")}
         self._sending: Deque[Tuple[int, Iterator[Any]]] = deque()
-        # Gets and waits by name that are under way and not withdrawn.
-        self._asked: Set[int] = set()
+        # Gets and waits by name that are under way and not withdrawn, with what they name.
+        self._asked: Dict[int, Sequence[bytes]] = {}
         self._cleaned_up = False
 
     def read(self, requests: Iterator[Any]) -> None:
@@ -87,28 +89,39 @@ class DataStream:
             CacheError: it repeated a request whose outcome is no longer known.
         """
         self._session = session
+        outbox = Outbox(lambda: wire.CAP_BATCHES in session.capabilities)
         while True:
-            event = self.inbox.take(wait=not self._sending)
+            event = self.inbox.take(wait=not self._sending and outbox.empty)
             if isinstance(event, Closed):
+                yield from outbox.flush()
                 if event.superseded:
                     raise Superseded()
                 return
-            if isinstance(event, Ready):
-                self._send_value(event)
-            elif isinstance(event, Answer):
-                if event.response.req_id in self._asked:
-                    self._asked.discard(event.response.req_id)
-                    yield event.response
-            elif event is not None:
-                response = self._answer(event)
-                # A large request must not live on while the next one is waited for.
-                del event
+            if event is None and not self._sending:
+                yield from outbox.flush()
+                continue
+            for response in self._handled(event):
+                yield from outbox.add(response)
+            # A large request must not live on while the next one is waited for.
+            del event
+            if self._cleaned_up:
+                yield from outbox.flush()
+                return
+
+    def _handled(self, event: Any) -> Iterator[Any]:
+        """Does what an event asks for, and then a piece of what is being sent."""
+        if isinstance(event, Ready):
+            self._send_value(event)
+        elif isinstance(event, Answer):
+            if self._asked.pop(event.response.req_id, None) is not None:
+                yield event.response
+        elif event is not None:
+            for request in _requests_in(event):
+                response = self._answer(request)
                 if response is not None:
                     yield response
-                if self._cleaned_up:
-                    return
-            if self._sending:
-                yield from self._next_chunk()
+        if self._sending:
+            yield from self._next_chunk()
 
     def _answer(self, request: Any) -> Optional[Any]:
         kind = request.WhichOneof("type")
@@ -163,17 +176,19 @@ class DataStream:
 
     def _send_value(self, ready: Ready) -> None:
         client_id, value = self._session.client_id, ready.value
+        to = (client_id, self._servicer, ready.first_chunk)
         responses: Iterator[Any]
+        names: Optional[Sequence[bytes]] = ()
         if isinstance(value, (Values, Failure)):
-            if ready.req_id not in self._asked:
+            names = self._asked.pop(ready.req_id, None)
+            if names is None:
                 return
-            self._asked.discard(ready.req_id)
         if isinstance(value, Failure):
             responses = iter((failed_get(value.error),))
         elif isinstance(value, Values):
-            responses = parts_responses(value.values, client_id, self._servicer, ready.first_chunk)
+            responses = parts_responses(names, value.values, *to)
         else:
-            responses = value_responses(value, client_id, self._servicer, ready.first_chunk)
+            responses = value_responses(value, *to)
         self._sending.append((ready.req_id, responses))
 
     def _next_chunk(self) -> Iterator[Any]:
@@ -195,6 +210,7 @@ class DataStream:
         session.initialised = answer.ok
         # Without a job there is nothing to come back to.
         session.asked_to_end = not answer.ok
+        session.capabilities = frozenset(getattr(request.init, "capabilities", ()))
         return _ours(protocol.InitResponse, answer)
 
     def _get(self, request: Any) -> Optional[Any]:
@@ -220,7 +236,7 @@ class DataStream:
 
     def _get_parts(self, request: Any) -> Optional[Any]:
         req_id, first_chunk, inbox = request.req_id, request.get.start_chunk_id, self.inbox
-        self._asked.add(req_id)
+        self._asked[req_id] = request.get.ids
         try:
             self._servicer.when_all_ready(
                 request.get,
@@ -228,7 +244,7 @@ class DataStream:
                 lambda outcome: inbox.put_result(Ready(req_id, outcome, first_chunk)),
             )
         except Exception as e:  # Lost, unknown, failed or not ready: the client's to hear.
-            self._asked.discard(req_id)
+            self._asked.pop(req_id, None)
             return failed_get(e)
         return None
 
@@ -237,7 +253,7 @@ class DataStream:
         answer = self._servicer.wait_now(wish)
         if answer is not None:
             return answer
-        asked.add(req_id)
+        asked[req_id] = ()
 
         def wait() -> None:
             waited = self._servicer.wait_by_name(
@@ -250,13 +266,16 @@ class DataStream:
         return None
 
     def _withdraw(self, request: Any) -> None:
-        self._asked.discard(request.withdraw.req_id)
+        self._asked.pop(request.withdraw.req_id, None)
 
     def _put(self, whole: _Whole) -> Any:
         return self._servicer.put(whole.request.put, whole.data, self._session.client_id)
 
     def _task(self, whole: _Whole) -> Any:
         return self._servicer.schedule(whole.request.task, whole.data)
+
+    def _pick(self, request: Any) -> Any:
+        return self._servicer.pick(request.pick, self._session.client_id)
 
     def _release(self, request: Any) -> Any:
         client_id = self._session.client_id
@@ -307,6 +326,21 @@ def _is_restoration(kind: Optional[str], request: Any) -> bool:
     return kind == "put" and bool(getattr(request.put, "register_as", b""))
 
 
+# What a proxier must see, and so may not come with others.
+_ALONE = frozenset({"init", "connection_info", "connection_cleanup", "batch"})
+
+
+def _requests_in(event: Any) -> Sequence[Any]:
+    if event.WhichOneof("type") != "batch":
+        return (event,)
+    requests = event.batch.requests
+    for request in requests:
+        kind = request.WhichOneof("type")
+        if kind in _ALONE:
+            raise ProtocolError(f"A request of type {kind} was received within a batch.")
+    return requests
+
+
 def _ours(kind: Any, message: Any) -> Any:
     """The message as one of our class: who replaces a method may answer with stock's."""
     return message if isinstance(message, kind) else kind.FromString(protocol.serialize(message))
@@ -319,6 +353,7 @@ _WORK: Dict[Optional[str], _Work] = {
     "wait": _Work(DataStream._wait, "wait", once=False),
     "withdraw": _Work(DataStream._withdraw, "", once=False),
     "task": _Work(DataStream._task, "task_ticket"),
+    "pick": _Work(DataStream._pick, "task_ticket"),
     "release": _Work(DataStream._release, "release", needs_ray=False),
     "terminate": _Work(DataStream._terminate, "terminate"),
     "list_named_actors": _Work(DataStream._list_named_actors, "list_named_actors"),

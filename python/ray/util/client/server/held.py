@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import Any, Callable, Dict, Iterable, List, Set
 
 from ray.util.client.server.lost import lost_actor, lost_object
+from ray.util.client.server.picks import Picks
 
 
 class TokenReused(ValueError):
@@ -114,6 +115,7 @@ class Held:
         named_actors: ids of actors that were looked up by name; their handles stay.
         tokens: client id -> cluster's id -> the name that the client gave to it.
         digests: name given by a client -> what it was given to, and the answer.
+        picks: what is had again out of the values of others.
         function_refs, registered_actor_classes: id -> remote function or actor class.
     """
 
@@ -127,6 +129,7 @@ class Held:
         self.named_actors: Set[bytes] = set()
         self.tokens: Dict[str, Dict[bytes, bytes]] = defaultdict(dict)
         self.digests: Dict[bytes, Any] = {}
+        self.picks = Picks()
         self.function_refs: Dict[bytes, Any] = {}
         self.registered_actor_classes: Dict[bytes, Any] = {}
 
@@ -176,6 +179,8 @@ class Held:
         """What the client has named does not exist; ``error`` is the pickled reason."""
         failed = Failed(error)
         for token in tokens:
+            if not token:
+                continue
             if actor:
                 self.actor_refs[token] = failed
                 self.actor_owners[client_id].add(token)
@@ -216,6 +221,7 @@ class Held:
         dropped: List[Any] = []
         with self._release_lock:
             self.digests.pop(id, None)
+            self.picks.drop(id)
             if id in self.object_refs.get(client_id, ()):
                 ref = self.object_refs[client_id].pop(id)
                 dropped.append(ref)

@@ -68,15 +68,23 @@ def value_responses(
 
 
 def parts_responses(
-    values: Sequence[Any], client_id: str, servicer: Any, first_chunk: int = 0
+    names: Sequence[bytes],
+    values: Sequence[Any],
+    client_id: str,
+    servicer: Any,
+    first_chunk: int = 0,
 ) -> Iterator[Any]:
     """Yields GetResponses that carry the values one behind the other, each pickled by itself.
 
-    Arguments, and what becomes of a value that can't be serialised, as in :func:`value_responses`.
+    Arguments, and what becomes of a value that can't be serialised, as in :func:`value_responses`;
+    ``names`` are those of the objects that have the values.
     """
     try:
         with disable_client_hook():
-            parts = [pickle_for_client(value, client_id, servicer) for value in values]
+            parts = [
+                pickle_for_client(value, client_id, servicer, name)
+                for name, value in zip(names, values)
+            ]
     except Exception as e:  # Pickling runs the value's own code, which may raise anything.
         yield failed_get(e)
         return

@@ -10,7 +10,7 @@ import ray
 from ray._private.client_mode_hook import disable_client_hook
 from ray.experimental import internal_kv
 from ray.util.client import protocol
-from ray.util.client.server import gathering, jobs, queries, waiting
+from ray.util.client.server import gathering, jobs, picks, queries, waiting
 from ray.util.client.server.held import Held, TokenReused
 from ray.util.client.server.lifetime import RayLifetime
 from ray.util.client.server.payloads import failed_get, pickled_error, value_responses
@@ -172,6 +172,9 @@ class RayletServicer:
 
     def _put(self, request: Any, name: bytes, data: bytes, client_id: str) -> Any:
         is_token = name.startswith(wire.TOKEN_PREFIX)
+        if name and request.failed:
+            self.held.keep_failures(client_id, (name,), False, data)
+            return protocol.PutResponse(id=name, valid=True)
         try:
             value = loads_from_client(data, self)
             with disable_client_hook():
@@ -321,12 +324,11 @@ class RayletServicer:
         Returns:
             The ClientTaskTicket; with the error if the task can't be submitted.
         """
-        tokens = getattr(task, "return_tokens", ())
-        if not tokens:
-            return self._schedule(task, data)
+        # An empty token: what it would name stands for something else already.
+        token = next(filter(None, getattr(task, "return_tokens", ())), b"")
         meaning = ("task", task.type, task.name, task.payload_id, data)
         try:
-            return self.held.once(tokens[0], meaning, lambda: self._schedule(task, data))
+            return self.held.once(token, meaning, lambda: self._schedule(task, data))
         except TokenReused as e:
             return protocol.ClientTaskTicket(valid=False, error=pickled_error(e))
 
@@ -342,6 +344,35 @@ class RayletServicer:
             self.held.keep_failures(task.client_id, tokens, actor, error)
             return protocol.ClientTaskTicket(valid=False, error=error)
         return protocol.ClientTaskTicket(valid=True, return_ids=ids)
+
+    def pick(self, request: Any, client_id: str) -> Any:
+        """Makes an object that was in the value of another one available under its old name.
+
+        Args:
+            request: the PickRequest.
+            client_id: whose objects they are.
+
+        Returns:
+            A ClientTaskTicket.
+        """
+        source, index, name = request.source, request.index, request.name
+        try:
+            return self.held.once(
+                name, ("pick", source, index), lambda: self._pick(source, index, name, client_id)
+            )
+        except TokenReused as e:
+            return protocol.ClientTaskTicket(valid=False, error=pickled_error(e))
+
+    def _pick(self, source: bytes, index: int, name: bytes, client_id: str) -> Any:
+        try:
+            ref = picks.pick(self.held.object_ref(client_id, source), index)
+        except Exception as e:  # The source is lost or has failed, or Ray refuses the task.
+            error = pickled_error(e)
+            self.held.keep_failures(client_id, (name,), False, error)
+            return protocol.ClientTaskTicket(valid=False, error=error)
+        self.held.picks.add(source, index, name)
+        id = self.held.keep_object(client_id, ref, name)
+        return protocol.ClientTaskTicket(valid=True, return_ids=[id])
 
     def lookup_or_register_func(
         self, id: bytes, client_id: str, options: Optional[Dict[str, Any]]

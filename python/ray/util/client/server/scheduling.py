@@ -126,8 +126,11 @@ class Scheduler:
         return self._keep(method.remote(*args, **kwargs), task)
 
     def _find_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
-        # On the wire "" stands for the job's own namespace.
-        actor = ray.get_actor(task.name, task.namespace or None)
+        if task.handle:
+            actor = pickle.loads(task.handle)
+        else:
+            # On the wire "" stands for the job's own namespace.
+            actor = ray.get_actor(task.name, task.namespace or None)
         actor_id = self._held.keep_actor(task.client_id, actor, _token(task))
         self._held.named_actors.add(actor_id)
         return [actor_id]
@@ -145,7 +148,7 @@ class Scheduler:
         refs = output if isinstance(output, list) else [output]
         if task.return_tokens:
             return [
-                self._held.keep_object(client_id, ref, token)
+                self._held.keep_object(client_id, ref, token) if token else ref.binary()
                 for token, ref in zip(task.return_tokens, refs)
             ]
         kept = {ref.binary(): ref for ref in refs}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Set
 
 from ray.util.client.cache import OrderedResponseCache
 from ray.util.client.session.machine import Machine, Table
@@ -59,6 +59,7 @@ class Session:
         initialised: whether its job was begun.
         grace_s: seconds for which its state outlives a lost stream; 0 before it is initialised.
         asked_to_end: it ends with its stream, without grace.
+        capabilities: what the client told that it can do.
         current: the stream that serves it; older ones may still be finishing a request.
     """
 
@@ -69,6 +70,7 @@ class Session:
         self.initialised = False
         self.grace_s = 0.0
         self.asked_to_end = False
+        self.capabilities: FrozenSet[str] = frozenset()
         self.current: Any = None
         self.streams: Set[Any] = set()
         self.expires_at = math.inf

@@ -124,6 +124,9 @@ class Request:
         retries: how often it may be sent to another incarnation after its outcome became unknown;
             -1 is without limit. Counts down.
         needs: names of what must exist on the server before it is sent.
+        concerns: names that it releases, or ends.
+        target: the request that it withdraws.
+        payload: bytes that are too many to lie in the message; None if there are none.
         submission: opaque to this module: what the journal is to know of it.
         entry: opaque to this module: what the journal knows it as.
     """
@@ -135,6 +138,9 @@ class Request:
     sent: bool = False
     retries: int = 0
     needs: tuple[bytes, ...] = ()
+    concerns: tuple[bytes, ...] = ()
+    target: Any = None
+    payload: Any = None
     submission: Any = None
     entry: Any = None
 
@@ -196,6 +202,11 @@ class ClientSession:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the peer has not answered since the stream broke."""
+        return self._suspended_at is not None
 
     @property
     def unanswered(self) -> int:

@@ -34,6 +34,7 @@ class SessionInfo(NamedTuple):
         last_recovery_s: seconds that the last interruption took; None if there was none.
         journal_bytes: what the session keeps in order to restore things, in bytes.
         journal_entries: how many things it could restore.
+        journal_spilled_bytes: what it keeps on disk beyond that, in bytes.
     """
 
     state: SessionState
@@ -45,3 +46,4 @@ class SessionInfo(NamedTuple):
     last_recovery_s: float | None
     journal_bytes: int
     journal_entries: int
+    journal_spilled_bytes: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Union
 
 
@@ -23,6 +23,8 @@ class Kind(enum.Enum):
     DETACHED = enum.auto()  # an actor that outlives the session's servers
     NAMED = enum.auto()  # an actor that was looked up by its name
     CALL = enum.auto()
+    PART = enum.auto()  # an object that came inside the value of another one
+    HANDLE = enum.auto()  # an actor whose handle came inside a value; it lives by itself
 
 
 class Reason(enum.Enum):
@@ -62,18 +64,39 @@ class Recorded(enum.Enum):
 
     KEPT = enum.auto()
     NEARLY_FULL = enum.auto()  # kept; told once, when the bound comes near
+    SPILLED = enum.auto()  # over the bound of memory: kept, and its message is to go elsewhere
     NOT_KEPT = enum.auto()  # over the bound: works, but does not survive a death
 
 
+class Submission(NamedTuple):
+    """What the journal is to know of a request.
+
+    Attributes:
+        kind: what it is.
+        names: tokens of what it makes.
+        needs: names of what it refers to; of a call, the actor's is first.
+        retries: how often it may be run again after a death; -1 is without limit.
+    """
+
+    kind: Kind
+    names: tuple[bytes, ...]
+    needs: tuple[bytes, ...] = ()
+    retries: int = 0
+
+
 class Resend(NamedTuple):
-    """Submit the entry's message again. ``again``: an earlier server may have had it."""
+    """Submit the entry's message again.
+
+    ``unwanted``: names of what it makes that stand for values that were seen.
+    """
 
     entry: Entry
-    again: bool
+    unwanted: tuple[bytes, ...] = ()
 
 
 class PutValue(NamedTuple):
-    """Put a value that the client has seen, under its name: it must never become another one."""
+    """Put what the client has seen, a value or an error, under its name: it must never become
+    another one."""
 
     name: bytes
     value: Any
@@ -88,8 +111,9 @@ class LookUp(NamedTuple):
 Action = Union[Resend, PutValue, LookUp]
 
 _NO_LIMIT = -1
-_ACTORS = frozenset({Kind.ACTOR, Kind.DETACHED, Kind.NAMED})
 _RUNS = frozenset({Kind.TASK, Kind.CALL})
+# What may have a value that is worth keeping, since it can't simply be put again.
+_VALUED = _RUNS | {Kind.PART}
 _WARN_AT = 0.8
 
 
@@ -103,11 +127,12 @@ class Entry:
         incarnation: of the server that has it, or is just being given it.
         lost: why it is gone, if it is.
         kept: whether the message is still there.
+        spilled: whether its message is kept elsewhere than in memory.
     """
 
     __slots__ = (
         "kind", "names", "needs", "message", "size", "retries", "incarnation", "lost", "kept",
-        "_held", "_finished", "_users", "_charged", "_unheld",
+        "spilled", "_held", "_finished", "_users", "_charged", "_unheld",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +153,7 @@ class Entry:
         self.incarnation = 0
         self.lost: Lost | None = None
         self.kept = True
+        self.spilled = False
         # Bits by the names' order: held by the user; known to be finished.
         self._held = (1 << len(names)) - 1
         self._finished = 0
@@ -162,27 +188,36 @@ class Journal:
         max_entries: how many.
         max_value_bytes: of values that were seen, together; the least recently used go first.
         replays: False keeps nothing but functions and classes: after a death all else is lost.
+        spills: whether there is room elsewhere for messages that go beyond ``max_bytes``.
 
     Attributes:
         bytes, entries, value_bytes: what is held now.
+        spilled_bytes: of messages that are kept elsewhere.
         restored, resubmitted, lost: counted since the last death.
     """
 
     def __init__(
-        self, max_bytes: int, max_entries: int, max_value_bytes: int, replays: bool = True
+        self,
+        max_bytes: int,
+        max_entries: int,
+        max_value_bytes: int,
+        replays: bool = True,
+        spills: bool = False,
     ) -> None:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._max_value_bytes = max_value_bytes
         self._replays = replays
+        self._spills = spills
         self._by_name: dict[bytes, Entry] = {}
         self._adopted: dict[bytes, int] = {}
-        self._values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
+        self._values: OrderedDict[bytes, _Value] = OrderedDict()
         self._incarnation = 1
         self._warned = False
         self._newly_lost: list[tuple[Entry, Any]] = []
         self._unneeded: list[bytes] = []
         self.bytes = 0
+        self.spilled_bytes = 0
         self.entries = 0
         self.value_bytes = 0
         self.restored = 0
@@ -206,6 +241,10 @@ class Journal:
             entry.message, entry.kept, entry.size = None, False, 0
             return Recorded.KEPT
         if self.bytes + entry.size > self._max_bytes or self.entries > self._max_entries:
+            if self._spills and self.entries <= self._max_entries:
+                entry.spilled = True
+                self.spilled_bytes += entry.size
+                return Recorded.SPILLED
             entry.message, entry.kept, entry.size = None, False, 0
             return Recorded.NOT_KEPT
         self.bytes += entry.size
@@ -213,6 +252,21 @@ class Journal:
             self._warned = True
             return Recorded.NEARLY_FULL
         return Recorded.KEPT
+
+    def discard(self, entry: Entry) -> None:
+        """An entry's message could not be kept elsewhere: it is lost with the server."""
+        self._free(entry)
+        entry.message, entry.kept, entry.size = None, False, 0
+
+    def give_up(self, entry: Entry) -> None:
+        """An entry's message can't be had any more, now that it is needed: it is lost."""
+        self._lose(entry, Reason.NOT_KEPT)
+
+    def _free(self, entry: Entry) -> None:
+        if entry.spilled:
+            self.spilled_bytes -= entry.size
+        else:
+            self.bytes -= entry.size
 
     def _is_nearly_full(self) -> bool:
         return (
@@ -227,6 +281,27 @@ class Journal:
         else:
             self._adopted[name] = self._incarnation
 
+    def contains(self, source: bytes, names: Sequence[bytes]) -> None:
+        """The value of ``source`` refers to these, in this order, each named once.
+
+        Those that came to the client with it can be had again from it.
+        """
+        entry = self._by_name.get(source)
+        if entry is None or entry.kind not in _VALUED:
+            return
+        for index, name in enumerate(names):
+            if self._adopted.pop(name, None) is not None:
+                self.record(Entry(Kind.PART, (name,), index, _PART_SIZE, (source,)))
+
+    def adopt_handle(self, name: bytes, message: Any, size: int) -> None:
+        """The present server has given the client a handle of an actor that it did not make.
+
+        ``message`` finds the actor again; it is ``size`` bytes large.
+        """
+        if name in self._adopted:
+            del self._adopted[name]
+            self.record(Entry(Kind.HANDLE, (name,), message, size))
+
     def drop(self, name: bytes) -> None:
         """The user holds no reference of that name any more. Unknown names are ignored."""
         self._adopted.pop(name, None)
@@ -234,6 +309,9 @@ class Journal:
         if entry is None:
             return
         entry._held &= ~entry._bit(name)
+        found = self._values.get(name)
+        if found is not None and not found.restorable:
+            self._drop_value(name)
         if not entry._held and not entry._users:
             self._forget(entry)
 
@@ -243,7 +321,7 @@ class Journal:
         while unneeded:
             entry = unneeded.pop()
             self.entries -= 1
-            self.bytes -= entry.size
+            self._free(entry)
             for name in entry.names:
                 if entry._unheld & entry._bit(name):
                     self._unneeded.append(name)
@@ -281,16 +359,26 @@ class Journal:
         if entry is not None:
             entry._finished |= entry._bit(name)
 
-    def seen(self, name: bytes, value: Any, size: int) -> None:
-        """The client has got the value. It is kept within the bound, in bytes, of all values."""
+    def seen(self, name: bytes, value: Any, size: int, restorable: bool = True) -> None:
+        """The client has got the value. It is kept within the bound, in bytes, of all values.
+
+        Args:
+            name: of the object.
+            value: opaque.
+            size: in bytes.
+            restorable: whether it may be put on a server. What refers to other objects may not: it
+                is kept for as long as the user holds its name, and is then only read.
+        """
         entry = self._by_name.get(name)
         if entry is None:
             return
         entry._finished |= entry._bit(name)
-        if size > self._max_value_bytes or entry.kind not in _RUNS:
+        if size > self._max_value_bytes or entry.kind not in _VALUED:
+            return
+        if not restorable and not entry._held & entry._bit(name):
             return
         self._drop_value(name)
-        self._values[name] = (value, size)
+        self._values[name] = _Value(value, size, restorable)
         self.value_bytes += size
         while self.value_bytes > self._max_value_bytes:
             self._drop_value(next(iter(self._values)))
@@ -298,13 +386,13 @@ class Journal:
     def _drop_value(self, name: bytes) -> None:
         found = self._values.pop(name, None)
         if found is not None:
-            self.value_bytes -= found[1]
+            self.value_bytes -= found.size
 
     def outcome(self, name: bytes) -> Outcome:
         """What is known of an object, without asking the server."""
         found = self._values.get(name)
         if found is not None:
-            return Seen(found[0])
+            return Seen(found.value)
         entry = self._by_name.get(name)
         if entry is not None:
             return entry.lost or Ask.SERVER
@@ -379,7 +467,7 @@ class Journal:
     def _lose(self, entry: Entry, reason: Reason) -> None:
         entry.lost = Lost(reason)
         self._newly_lost.append((entry, entry.message))
-        self.bytes -= entry.size
+        self._free(entry)
         entry.message, entry.size = None, 0
         self.lost[reason] += 1
 
@@ -406,13 +494,18 @@ class Journal:
         actions: list[Action] = []
         # Depth first without recursion: an entry comes twice, before and after what it needs.
         stack = [(entry, False) for entry in reversed(wanted)]
+        under_way: set[Entry] = set()
         while stack:
             entry, ready = stack.pop()
             if entry.lost is not None or entry.incarnation == self._incarnation:
                 continue
             if ready:
                 self._submit(entry, actions)
+            elif entry in under_way:
+                # It came out of something that itself needs it.
+                self._lose(entry, Reason.ADOPTED)
             elif not self._put_values(entry, actions):
+                under_way.add(entry)
                 self._charge(entry)
                 if entry.lost is None:
                     stack.append((entry, True))
@@ -427,17 +520,21 @@ class Journal:
 
     def _put_values(self, entry: Entry, actions: list[Action]) -> bool:
         """Whether all that the entry defines was seen; then the values are put, and nothing run."""
-        if entry.kind not in _RUNS or not entry.names:
+        if entry.kind not in _VALUED or not entry.names:
             return False
-        found = [self._values.get(name) for name in entry.names]
-        if None in found:
+        puts = self._puts(entry)
+        if len(puts) < len(entry.names):
             return False
-        for name, value in zip(entry.names, found):
-            assert value is not None
-            actions.append(PutValue(name, value[0]))
+        actions.extend(puts)
         self._given(entry)
         self.restored += 1
         return True
+
+    def _puts(self, entry: Entry) -> list[PutValue]:
+        found = ((name, self._values.get(name)) for name in entry.names)
+        return [
+            PutValue(name, known.value) for name, known in found if known and known.restorable
+        ]
 
     def _given(self, entry: Entry) -> None:
         entry.incarnation = self._incarnation
@@ -453,12 +550,26 @@ class Journal:
         if entry.kind is Kind.NAMED or (entry.kind is Kind.DETACHED and not entry._charged):
             actions.append(LookUp(entry))
         else:
-            actions.append(Resend(entry, again=True))
+            # What was seen must not become another value, for no one.
+            puts = self._puts(entry)
+            actions.extend(puts)
+            actions.append(Resend(entry, tuple(put.name for put in puts)))
         if entry.kind in _RUNS:
             self.resubmitted += 1
         else:
             self.restored += 1
 
+
+class _Value(NamedTuple):
+    """A value that was seen and is kept."""
+
+    value: Any
+    size: int
+    restorable: bool
+
+
+# What an entry costs that has no message to speak of, in bytes.
+_PART_SIZE = 100
 
 _REASONS_BY_KIND = {
     Kind.TASK: Reason.NO_RETRY,

@@ -31,7 +31,15 @@ REASON_SHUTTING_DOWN = "shutting-down"
 CAP_INCARNATIONS = "incarnations"
 CAP_REGISTER_AS = "register-as"
 CAP_TOKENS = "tokens"
-CAPABILITIES: Tuple[str, ...] = (CAP_INCARNATIONS, CAP_REGISTER_AS, CAP_TOKENS)
+CAP_BATCHES = "batches"
+CAP_PARTS = "parts"
+CAPABILITIES: Tuple[str, ...] = (
+    CAP_INCARNATIONS,
+    CAP_REGISTER_AS,
+    CAP_TOKENS,
+    CAP_BATCHES,
+    CAP_PARTS,
+)
 
 # The first byte of a name that a client minted. A cluster's id may begin with it too; the chance
 # part of a token keeps the two apart.

@@ -1,0 +1,349 @@
+"""What a client says to its session's servers, and in which order: its session and its journal.
+
+Callers' requests come in; what is to be sent goes out, with what it needs before it. Answers,
+breaks and new servers come in; who is to be told that theirs is lost goes out. No I/O, threads or
+clock: the shell (``dataclient``) serialises the calls and acts on what they return afterwards.
+Messages, waiters and values are opaque; a :class:`Speech` makes those that the core itself asks
+for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from ray.util.client.session.client import (
+    STREAMED,
+    UNMINTED,
+    UNTRACKED,
+    ClientSession,
+    Kind,
+    Reopened,
+    Request,
+    State,
+)
+from ray.util.client.session.errors import SessionLost
+from ray.util.client.session.journal import (
+    Action,
+    Entry,
+    Journal,
+    LookUp,
+    Lost,
+    PutValue,
+    Reason,
+    Recorded,
+    Seen,
+)
+
+
+class Speech(Protocol):
+    """Makes messages and errors for the core, which can't read them. Called in its calls."""
+
+    def size(self, request: Request) -> int:
+        """How many bytes the journal is to count for a request."""
+
+    def again(self, entry: Entry, unwanted: Collection[bytes]) -> Any:
+        """An entry's message as it is sent to another server than its first.
+
+        ``unwanted``: names of what it makes that stand for something else by then.
+        """
+
+    def put(self, name: bytes, value: Any) -> Any:
+        """The message that puts a value that was seen under a name."""
+
+    def look_up(self, entry: Entry) -> Any:
+        """The message that finds an entry's actor by its name in the cluster."""
+
+    def waiter(self, first: Any) -> Any:
+        """Who waits for the answer to what is submitted again; ``first``: who waited before."""
+
+    def failure(self, value: Any) -> Exception | None:
+        """What getting a value that was seen raises, if it does."""
+
+    def lost(self, name: bytes, reason: Reason) -> Exception:
+        """The error for something that is lost."""
+
+    def unknown(self, request: Request) -> Exception:
+        """The error for a request that a dead server may have carried out."""
+
+    def spent(self, request: Request) -> None:
+        """A request has used up a retry, and its message is to say so."""
+
+
+class Filed(NamedTuple):
+    """What an entry keeps as its message.
+
+    Attributes:
+        message, payload: of the request.
+        waiter: who waits for its answer, or did.
+    """
+
+    message: Any
+    payload: Any
+    waiter: Any
+
+
+Note = Callable[[Journal], Any]
+
+
+class Conversation:
+    """A client's side of a session, put together. Not thread-safe.
+
+    Args:
+        grace_period: seconds for which a broken connection is worth waiting for; 0 is never.
+        speech: makes messages and errors.
+        outlives_server: whether the session is to go on with another server at all.
+
+    Attributes:
+        session: its states, ids and unanswered requests.
+        journal: what is restored after a death; None while nothing is named.
+        unspilled: entries whose messages are to be moved out of memory.
+        nearly_full: set when the journal's bound comes near, for whoever tells people.
+    """
+
+    def __init__(self, grace_period: float, speech: Speech, outlives_server: bool = True) -> None:
+        self.session = ClientSession(grace_period)
+        self.journal: Journal | None = None
+        self.unspilled: list[Entry] = []
+        self.nearly_full = False
+        self._speech = speech
+        self._outlives_server = outlives_server
+        self._told: list[tuple[Any, Exception]] = []
+        # What a recovery restores at once and has had no answer yet, of how many.
+        self._restoring: set[Request] = set()
+        self._restoring_of = 0
+        self._broken_since: float | None = None
+
+    # -- what callers want
+
+    def admit(self, arrival: Request | Note) -> None:
+        """A caller's request stands in line from now on; a note to the journal is taken.
+
+        Raises:
+            Exception: the session has ended; the error is the cause of that.
+        """
+        if isinstance(arrival, Request):
+            self.session.queue(arrival)
+        elif self.journal is not None:
+            arrival(self.journal)
+
+    def take(self) -> Request | None:
+        """The next request to send, after what it needs; None if there is none.
+
+        To be followed by :meth:`told`.
+        """
+        while (request := self.session.take()) is not None:
+            if self._is_moot(request):
+                continue
+            if self.journal is None or self._is_complete(request, self.journal):
+                return request
+        return None
+
+    def told(self) -> list[tuple[Any, Exception]]:
+        """Waiters to be told of these errors, each once, when nobody holds the core's lock."""
+        told, self._told = self._told, []
+        return told
+
+    def _is_moot(self, request: Request) -> bool:
+        if request.kind in STREAMED and request.waiter is None:
+            self.session.strike(request)  # Its caller has gone.
+            request.req_id = UNMINTED
+            return True
+        if request.kind is Kind.WITHDRAW:
+            self.session.strike(request.target)
+            return request.target.req_id <= UNTRACKED
+        return False
+
+    def _is_complete(self, request: Request, journal: Journal) -> bool:
+        """Whether a request may be sent now. Files it if so; else it waits in line, or is over."""
+        restores = self._requests(journal.require(request.needs)) if request.needs else []
+        self._tell_lost(journal)
+        if restores:
+            self.session.untake(request)
+            self.session.queue_first(restores)
+            return False
+        if request.kind is Kind.GET:
+            error = self._failure_among(request.needs, journal)
+            if error is not None:
+                self.session.strike(request)
+                self._told.append((request.waiter, error))
+                return False
+        self._file(request, journal)
+        return True
+
+    def _failure_among(self, names: Iterable[bytes], journal: Journal) -> Exception | None:
+        for name in names:
+            outcome = journal.outcome(name)
+            if isinstance(outcome, Lost):
+                return self._speech.lost(name, outcome.reason)
+            if isinstance(outcome, Seen):
+                error = self._speech.failure(outcome.value)
+                if error is not None:
+                    return error
+        return None
+
+    def _file(self, request: Request, journal: Journal) -> None:
+        if request.kind in (Kind.RELEASE, Kind.TERMINATE):
+            self._note_end(request, journal)
+            if request.kind is Kind.RELEASE:
+                request.concerns = (*request.concerns, *journal.take_unneeded())
+            return
+        submission = request.submission
+        if submission is None or request.entry is not None or not submission.names:
+            return
+        request.entry = entry = Entry(
+            submission.kind,
+            submission.names,
+            Filed(request.message, request.payload, request.waiter),
+            self._speech.size(request),
+            submission.needs,
+            submission.retries,
+        )
+        recorded = journal.record(entry)
+        if recorded is Recorded.SPILLED:
+            self.unspilled.append(entry)
+        elif recorded is Recorded.NEARLY_FULL:
+            self.nearly_full = True
+
+    def lose(self, request: Request) -> None:
+        """What a request that was taken is to say can't be had any more: it is lost.
+
+        To be followed by :meth:`told`.
+        """
+        entry: Entry = request.entry
+        self.session.strike(request)
+        self._restoring.discard(request)
+        if self.journal is not None and self.journal.knows(entry):
+            self.journal.give_up(entry)
+            self._tell_lost(self.journal)
+        if request.waiter is not None:
+            error = self._speech.lost(entry.names[0], Reason.NOT_KEPT)
+            self._told.append((request.waiter, error))
+
+    @staticmethod
+    def _note_end(request: Request, journal: Journal) -> None:
+        """What the user has let go of, or ended, is not to be run again."""
+        for name in request.concerns:
+            if request.kind is Kind.RELEASE:
+                journal.drop(name)
+            else:
+                journal.forbid(name)
+
+    def _tell_lost(self, journal: Journal) -> None:
+        for entry, filed in journal.take_lost():
+            if isinstance(filed, Filed) and filed.waiter is not None:
+                assert entry.lost is not None
+                error = self._speech.lost(entry.names[0], entry.lost.reason)
+                self._told.append((filed.waiter, error))
+
+    # -- the connection
+
+    def opened(self, incarnation: int | None, handed: int | None) -> Reopened:
+        """A data stream is attached. What is to be restored stands first in line.
+
+        To be followed by :meth:`told`. Arguments as in :meth:`ClientSession.opened`.
+
+        Raises:
+            SessionLost: another server has answered, and the session is not to outlive its own.
+                Nothing has changed.
+        """
+        before = self.session.incarnation
+        another = before is not None and incarnation is not None and incarnation != before
+        if another and not self._outlives_server:
+            raise SessionLost(
+                "The session's server died, and RAY_CLIENT_RECOVERY is set to 'off'."
+            )
+        reopened = self.session.opened(incarnation, handed)
+        try:
+            if another and incarnation is not None and self.journal is not None:
+                self._replay(self.journal, incarnation, reopened)
+        except BaseException:
+            self.session.take_back(reopened)
+            raise
+        for request in reopened.restarted:
+            if request.waiter is not None:
+                request.waiter.restart()
+        for request in reopened.retried:
+            self._speech.spent(request)
+        for request in reopened.lost:
+            if request.waiter is not None:
+                self._told.append((request.waiter, self._speech.unknown(request)))
+        return reopened
+
+    def _replay(self, journal: Journal, incarnation: int, reopened: Reopened) -> None:
+        # What the user has released or ended must not be run again, even if no server has heard.
+        for request in self.session.in_line:
+            if request.kind in (Kind.RELEASE, Kind.TERMINATE):
+                self._note_end(request, journal)
+        entries = {request.entry: request for request in reopened.journaled if request.entry}
+        unhanded = {entry for entry, request in entries.items() if not request.sent}
+        actions = journal.new_incarnation(incarnation, entries.keys(), unhanded)
+        restores = self._requests(actions)
+        # Nobody holds what these make, but they were asked for and not yet handed to any server.
+        bare = [
+            request
+            for request in reopened.journaled
+            if not request.sent and not (request.entry and journal.knows(request.entry))
+        ]
+        self.session.queue_first([*restores, *bare])
+        self._restoring = set(restores)
+        self._restoring_of = len(restores)
+        self._tell_lost(journal)
+
+    def _requests(self, actions: list[Action]) -> list[Request]:
+        made = []
+        for action in actions:
+            if isinstance(action, PutValue):
+                message = self._speech.put(action.name, action.value)
+                made.append(self._restoration(message, None))
+            elif isinstance(action, LookUp):
+                made.append(self._restoration(self._speech.look_up(action.entry), action.entry))
+            else:
+                message = self._speech.again(action.entry, action.unwanted)
+                made.append(self._restoration(message, action.entry))
+        return made
+
+    def _restoration(self, message: Any, entry: Entry | None) -> Request:
+        filed = Filed(None, None, None)
+        if entry is not None and isinstance(entry.message, Filed):
+            filed = entry.message
+        waiter = self._speech.waiter(filed.waiter)
+        request = Request(UNTRACKED, Kind.JOURNALED, message, waiter, entry=entry)
+        request.payload = filed.payload
+        return request
+
+    @property
+    def restoring(self) -> tuple[int, int]:
+        """How much of what the last recovery restores at once is done, and of how much."""
+        return self._restoring_of - len(self._restoring), self._restoring_of
+
+    def settle(self, req_id: int) -> bool:
+        """A request has its whole answer. Returns whether an acknowledgement now stands in line."""
+        request = self.session.waiting(req_id)
+        if request is not None:
+            self._restoring.discard(request)
+        up_to = self.session.answered(req_id)
+        if up_to is None or self.session.ended:
+            return False
+        self.session.add(Kind.ACKNOWLEDGE, up_to)
+        return True
+
+    def stream_broke(self, now: float) -> bool:
+        """The data stream has ended. Returns whether that begins an interruption."""
+        first = self.session.state is not State.SUSPENDED
+        self.session.stream_broke(now)
+        if self._broken_since is None:
+            self._broken_since = now
+        return first
+
+    def recovered(self, now: float) -> float | None:
+        """How many seconds the recovery took that has just come to its end; None if none has.
+
+        It ends when the peer has answered and all that is restored at once has its answer.
+        """
+        since = self._broken_since
+        over = self.session.state is State.CONNECTED and not self.session.interrupted
+        if since is None or self._restoring or not over:
+            return None
+        self._broken_since = None
+        return now - since

@@ -1,0 +1,110 @@
+"""What the session's core asks for, as messages of the stream."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OwnerDiedError
+from ray.util.client import protocol
+from ray.util.client.losses import lost_error
+from ray.util.client.named import SeenValue
+from ray.util.client.session.client import Kind as RequestKind
+from ray.util.client.session.client import Request
+from ray.util.client.session.conversation import Filed
+from ray.util.client.session.journal import Entry, Kind, Reason
+from ray.util.client.speech import Recalled, WireSpeech
+from ray.util.client.spill import SpillStore
+
+TASK = protocol.ClientTask
+
+
+@pytest.fixture
+def speech():
+    return WireSpeech()
+
+
+def entry_of(kind, *names, retries=0, **fields):
+    task = TASK(return_tokens=names, total_chunks=1, **fields)
+    message = protocol.DataRequest(task=task)
+    return Entry(kind, names, Filed(message, None, None), 1, retries=retries)
+
+
+def options(**chosen):
+    return protocol.TaskOptions(pickled_options=pickle.dumps(chosen))
+
+
+def test_a_task_is_submitted_again_with_the_retries_that_are_left(speech):
+    entry = entry_of(Kind.TASK, b"t", retries=2, options=options(max_retries=3, name="n"))
+    task = speech.again(entry, ()).task
+    assert task.again and list(task.return_tokens) == [b"t"]
+    assert pickle.loads(task.options.pickled_options) == {"max_retries": 2, "name": "n"}
+    assert not entry.message.message.task.again, "the stream may still be reading the first one"
+
+
+def test_an_actor_has_the_restarts_that_are_left(speech):
+    entry = entry_of(Kind.ACTOR, b"a", retries=-1, type=TASK.ACTOR)
+    task = speech.again(entry, ()).task
+    assert pickle.loads(task.options.pickled_options) == {"max_restarts": -1}
+
+
+def test_what_was_seen_is_not_made_again(speech):
+    task = speech.again(entry_of(Kind.TASK, b"x", b"y", retries=1), (b"x",)).task
+    assert list(task.return_tokens) == [b"", b"y"]
+
+
+def test_values_and_errors_are_put_under_their_names(speech):
+    put = speech.put(b"t", SeenValue(b"pickled", False)).put
+    assert (put.register_as, put.data, put.failed, put.total_chunks) == (b"t", b"pickled", False, 1)
+    assert speech.put(b"t", SeenValue(b"error", True)).put.failed
+
+
+def test_a_seen_error_is_what_getting_it_raises(speech):
+    assert isinstance(speech.failure(SeenValue(pickle.dumps(KeyError("k")), True)), KeyError)
+    assert speech.failure(SeenValue(b"pickled", False)) is None
+
+
+def test_a_detached_actor_is_looked_up_by_its_name(speech):
+    entry = entry_of(
+        *(Kind.DETACHED, b"a"),
+        type=TASK.ACTOR,
+        client_id="me",
+        baseline_options=options(name="old"),
+        options=options(name="kept", namespace="space"),
+    )
+    task = speech.look_up(entry).task
+    assert (task.type, task.name, task.namespace) == (TASK.NAMED_ACTOR, "kept", "space")
+    assert (task.client_id, list(task.return_tokens)) == ("me", [b"a"])
+
+
+def test_a_part_is_picked_out_of_the_value_that_it_was_in(speech):
+    pick = speech.again(Entry(Kind.PART, (b"part",), 3, 1, (b"whole",)), ()).pick
+    assert (pick.source, pick.index, pick.name) == (b"whole", 3, b"part")
+
+
+@pytest.mark.parametrize("payload", [None, b"p" * 1000])
+def test_a_message_on_disk_is_read_when_it_is_needed(speech, tmp_path, payload):
+    entry = entry_of(Kind.TASK, b"t", retries=2)
+    place = SpillStore(str(tmp_path)).write(entry.message.message.SerializeToString(), payload)
+    entry.message = entry.message._replace(message=place)
+    recalled = speech.again(entry, ())
+    entry.retries = 0  # spent by a later death
+    assert isinstance(recalled, Recalled)
+    message, read = recalled.read()
+    assert message.task.again and read == payload
+    assert pickle.loads(message.task.options.pickled_options) == {"max_retries": 2}
+
+
+def test_a_payload_counts(speech):
+    message = protocol.DataRequest(put=protocol.PutRequest(register_as=b"n"))
+    small = speech.size(Request(1, RequestKind.JOURNALED, message))
+    assert speech.size(Request(1, RequestKind.JOURNALED, message, payload=b"x" * 99)) == small + 99
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_an_error_that_says_why(reason):
+    error = lost_error(b"n" * 28, reason)
+    assert isinstance(error, (OwnerDiedError, ActorDiedError, ActorUnavailableError))
+    assert "server" in str(error)
+    assert isinstance(lost_error(b"a" * 16, Reason.ADOPTED), ActorDiedError)

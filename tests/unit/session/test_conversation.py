@@ -1,0 +1,262 @@
+"""A session and its journal together: what is sent, in which order, and who is told what."""
+
+from __future__ import annotations
+
+import pytest
+
+from ray.util.client.session.client import Kind, Request, State
+from ray.util.client.session.conversation import Conversation
+from ray.util.client.session.errors import SessionLost
+from ray.util.client.session.journal import Journal, Reason, Submission
+from ray.util.client.session.journal import Kind as Entered
+
+
+class Speech:
+    """Messages are tuples of words; a seen value that begins with "!" is an error."""
+
+    def size(self, request):
+        return len(request.payload or b"") + 1
+
+    def again(self, entry, unwanted):
+        what = entry.message if entry.kind is Entered.PART else entry.message.message
+        return ("again", what, entry.retries, *unwanted)
+
+    def put(self, name, value):
+        return ("put", name, value)
+
+    def look_up(self, entry):
+        return ("look up", *entry.names)
+
+    def waiter(self, first):
+        return first
+
+    def failure(self, value):
+        return KeyError(value) if value.startswith("!") else None
+
+    def lost(self, name, reason):
+        return LookupError(name, reason)
+
+    def unknown(self, request):
+        return LookupError(request.message, "unknown")
+
+    def spent(self, request):
+        request.message = ("spent", request.message)
+
+
+class Waiter:
+    restarts = 0
+
+    def restart(self):
+        self.restarts += 1
+
+
+def talk(outlives=True, **bounds):
+    made = Conversation(30.0, Speech(), outlives)
+    made.session.opened(None)
+    made.session.negotiated(["incarnations"], 1)
+    made.journal = Journal(**{"max_bytes": 1000, "max_entries": 9, "max_value_bytes": 99, **bounds})
+    return made
+
+
+def submitted(name, kind=Entered.TASK, *needs, retries=0, waiter=None, payload=None):
+    request = Request(0, Kind.JOURNALED, name, waiter, needs=needs, payload=payload)
+    request.submission = Submission(kind, (name,), needs, retries)
+    return request
+
+
+def get(*names):
+    return Request(0, Kind.GET, ("get", *names), Waiter(), needs=names)
+
+
+def say(talk, *arrivals):
+    for arrival in arrivals:
+        talk.admit(arrival)
+    return drained(talk)
+
+
+def drained(talk):
+    return [request.message for request in iter(talk.take, None)]
+
+
+def another(talk, incarnation=2, handed=None, now=5.0):
+    talk.stream_broke(now)
+    return talk.opened(incarnation, handed)
+
+
+def test_what_a_get_needs_is_sent_before_it():
+    t = talk()
+    say(t, submitted(b"p", Entered.PUT))
+    assert t.settle(1) is False
+    another(t)
+    assert say(t, get(b"p")) == [("again", b"p", 0), ("get", b"p")]
+    assert say(t, get(b"p")) == [("get", b"p")]
+
+
+def test_what_was_pending_comes_first_in_its_order():
+    t = talk()
+    say(t, submitted(b"a", retries=3), submitted(b"b", retries=3))
+    t.admit(submitted(b"c"))
+    another(t)
+    assert drained(t) == [("again", b"a", 2), ("again", b"b", 2), b"c"]
+
+
+def test_what_was_taken_but_not_handed_on_costs_nothing():
+    t = talk()
+    waiter = Waiter()
+    say(t, submitted(b"a", retries=3), submitted(b"b", waiter=waiter))
+    another(t, handed=1)
+    assert drained(t) == [("again", b"a", 2), ("again", b"b", 0)]
+    assert t.told() == []
+
+
+def test_who_waits_for_what_is_lost_is_told_once():
+    t = talk()
+    waiter = Waiter()
+    say(t, submitted(b"t", waiter=waiter))
+    another(t)
+    ((told, error),) = t.told()
+    assert told is waiter and error.args == (b"t", Reason.NO_RETRY)
+    assert t.told() == [] and drained(t) == []
+
+
+def test_a_get_of_what_is_lost_is_told_and_not_sent():
+    t = talk()
+    say(t, submitted(b"t"))
+    another(t)
+    t.told()
+    asked = get(b"t")
+    assert say(t, asked, get()) == [("get",)]
+    assert [(told, error.args) for told, error in t.told()] == [
+        (asked.waiter, (b"t", Reason.NO_RETRY))
+    ]
+    assert t.session.unanswered == 1
+
+
+def test_a_get_of_a_seen_error_raises_it():
+    t = talk()
+    say(t, submitted(b"t", retries=-1))
+    t.admit(lambda journal: journal.seen(b"t", "!no", 3))
+    assert say(t, get(b"t")) == []
+    ((_, error),) = t.told()
+    assert isinstance(error, KeyError)
+
+
+def test_a_seen_value_is_put_where_others_need_it():
+    t = talk()
+    say(t, submitted(b"t", retries=-1))
+    t.admit(lambda journal: journal.seen(b"t", "yes", 3))
+    another(t)
+    assert say(t, submitted(b"u", Entered.TASK, b"t")) == [("put", b"t", "yes"), b"u"]
+
+
+@pytest.mark.parametrize("kind", [Kind.RELEASE, Kind.TERMINATE])
+def test_what_was_let_go_of_in_the_gap_is_not_run_again(kind):
+    t = talk()
+    say(t, submitted(b"t", retries=3))
+    t.stream_broke(5.0)
+    t.admit(Request(0, kind, kind.name, concerns=(b"t",)))
+    t.opened(2, None)
+    assert drained(t) == [kind.name]
+
+
+def test_what_is_ended_right_behind_its_submission_stays_ended():
+    t = talk()
+    end = Request(0, Kind.TERMINATE, "end", concerns=(b"t",))
+    assert say(t, submitted(b"t", retries=3), end) == [b"t", "end"]
+    another(t)
+    assert drained(t) == ["end"]
+
+
+def test_a_release_takes_along_what_was_restored_for_others():
+    t = talk()
+    say(t, submitted(b"a", retries=-1), submitted(b"b", Entered.TASK, b"a", retries=-1))
+    say(t, Request(0, Kind.RELEASE, "r", concerns=(b"a",)))
+    another(t)
+    drained(t)
+    release = Request(0, Kind.RELEASE, "r", concerns=(b"b",))
+    say(t, release)
+    assert release.concerns == (b"b", b"a")
+
+
+def test_a_withdrawn_get_is_not_sent():
+    t = talk()
+    asked = get(b"t")
+    asked.waiter = None
+    assert say(t, asked, Request(0, Kind.WITHDRAW, "w", target=asked)) == []
+    assert t.session.unanswered == 0
+
+
+def test_a_get_under_way_starts_over_with_another_server():
+    t = talk()
+    asked = get(b"t")
+    say(t, asked)
+    another(t)
+    assert asked.waiter.restarts == 1 and drained(t) == [("get", b"t")]
+
+
+def test_a_session_that_is_not_to_outlive_its_server_ends():
+    t = talk(outlives=False)
+    say(t, submitted(b"t", waiter=Waiter()))
+    t.stream_broke(5.0)
+    with pytest.raises(SessionLost, match="RAY_CLIENT_RECOVERY"):
+        t.opened(2, None)
+    assert t.session.state is State.SUSPENDED and t.told() == []
+    assert len(t.session.give_up(SessionLost())) == 1, "whoever waits is told of the end"
+
+
+def test_a_recovery_is_over_when_all_that_is_restored_has_its_answer():
+    t = talk()
+    say(t, submitted(b"a", retries=3), submitted(b"b", retries=3))
+    another(t, now=5.0)
+    t.session.heard()
+    first, second = iter(t.take, None)
+    assert t.restoring == (0, 2) and t.recovered(6.0) is None
+    t.settle(first.req_id)
+    assert t.restoring == (1, 2) and t.recovered(7.0) is None
+    t.settle(second.req_id)
+    assert t.recovered(8.0) == 3.0 and t.recovered(9.0) is None
+
+
+def test_a_recovery_that_restores_nothing_is_over_at_once():
+    t = talk()
+    another(t, now=5.0)
+    assert t.recovered(5.5) is None, "the server has said nothing yet"
+    t.session.heard()
+    assert t.recovered(6.0) == 1.0
+
+
+def test_what_goes_beyond_the_bound_is_named_for_spilling():
+    t = talk(max_bytes=10)
+    t.journal = Journal(10, 9, 9, spills=True)
+    say(t, submitted(b"small"), submitted(b"large", payload=b"x" * 50))
+    (entry,) = t.unspilled
+    assert entry.names == (b"large",) and entry.message.payload == b"x" * 50
+
+
+def test_nearly_full_is_told():
+    t = talk(max_bytes=10)
+    say(t, submitted(b"t", payload=b"x" * 8))
+    assert t.nearly_full
+
+
+def test_what_can_not_be_read_any_more_is_lost():
+    t = talk()
+    waiter = Waiter()
+    say(t, submitted(b"p", Entered.PUT, waiter=waiter))
+    another(t)
+    t.admit(get(b"p"))
+    restored = t.take()
+    assert restored.entry is not None
+    t.lose(restored)
+    assert {(told, error.args) for told, error in t.told()} == {(waiter, (b"p", Reason.NOT_KEPT))}
+    assert drained(t) == []
+    ((_, error),) = t.told()
+    assert error.args == (b"p", Reason.NOT_KEPT)
+
+
+def test_acknowledgements_stand_in_line():
+    t = talk()
+    for number in range(1, 33):
+        say(t, Request(0, Kind.QUERY, number))
+    assert [t.settle(number) for number in range(1, 33)] == [False] * 31 + [True]
+    assert drained(t) == [32]
