@@ -478,6 +478,24 @@ def test_what_was_seen_of_several_returns_stays():
     assert j.outcome(b"x") == Seen("first x")
 
 
+def test_what_was_seen_of_several_returns_stays_when_the_rest_is_lost():
+    j = journal()
+    j.record(Entry(Kind.TASK, (b"x", b"y"), "m", 1))
+    j.seen(b"x", "first x", 1)
+    user = add(j, Kind.TASK, b"user", b"x", retries=-1)
+    assert j.new_incarnation(2) == [PutValue(b"x", "first x"), Resend(user)]
+    assert j.outcome(b"y") == Lost(Reason.NO_RETRY)
+    assert j.require([b"x", b"y"]) == []
+
+
+def test_a_part_of_a_value_that_can_only_be_read_is_lost_with_it():
+    j = whole_with_parts(b"part", retries=0)
+    j.seen(b"whole", "refers", 6, restorable=False)
+    j.new_incarnation(2)
+    assert j.require([b"part"]) == []
+    assert j.outcome(b"part") == Lost(Reason.NO_RETRY) and j.outcome(b"whole") == Seen("refers")
+
+
 # -- beyond the bound of memory
 
 

@@ -272,6 +272,8 @@ class DataClient:
         journal = self._core.journal
         assert journal is not None, "objects have names only where there is a journal"
         with self._lock:
+            if not self._session.ended:
+                self._let_in()
             return [journal.outcome(name) for name in names]
 
     def note(self, what: Note) -> None:

@@ -144,6 +144,10 @@ class NamedObjects:
         return [found[name] for name in names]
 
     def _keep(self, name: bytes, part: Any) -> Any:
+        (outcome,) = self._data.outcomes([name])
+        if isinstance(outcome, Seen):
+            # Another thread has seen it, and the task may have been run again since.
+            return _read(outcome.value)
         value, named = unpickle_from_server(part)
         if named:
             self._note_inside(name, named)

@@ -393,12 +393,7 @@ class Journal:
         found = self._values.get(name)
         if found is not None:
             return Seen(found.value)
-        entry = self._by_name.get(name)
-        if entry is not None:
-            return entry.lost or Ask.SERVER
-        if self._adopted.get(name, self._incarnation) != self._incarnation:
-            return Lost(Reason.ADOPTED)
-        return Ask.SERVER
+        return self._why_gone(name) or Ask.SERVER
 
     # -- a death
 
@@ -459,7 +454,7 @@ class Journal:
         if entry._charged or entry.kind not in (Kind.TASK, Kind.CALL, Kind.ACTOR):
             return
         entry._charged = True
-        if entry.kind is Kind.CALL and self._is_lost(entry.needs[0]):
+        if entry.kind is Kind.CALL and self._why_gone(entry.needs[0]) is not None:
             self._lose(entry, Reason.ACTOR_DIED)
         elif not entry._spend():
             self._lose(entry, _REASONS_BY_KIND[entry.kind])
@@ -476,8 +471,17 @@ class Journal:
         lost, self._newly_lost = self._newly_lost, []
         return lost
 
-    def _is_lost(self, name: bytes) -> bool:
-        return isinstance(self.outcome(name), Lost)
+    def _why_gone(self, name: bytes) -> Lost | None:
+        """Why the present server can't have what the name stands for; None if it can."""
+        found = self._values.get(name)
+        if found is not None and found.restorable:
+            return None
+        entry = self._by_name.get(name)
+        if entry is not None:
+            return entry.lost
+        if self._adopted.get(name, self._incarnation) != self._incarnation:
+            return Lost(Reason.ADOPTED)
+        return None
 
     # -- making things exist on the present server
 
@@ -497,9 +501,13 @@ class Journal:
         under_way: set[Entry] = set()
         while stack:
             entry, ready = stack.pop()
-            if entry.lost is not None or entry.incarnation == self._incarnation:
+            if entry.incarnation == self._incarnation:
                 continue
-            if ready:
+            if entry.lost is not None:
+                # Of several returns, those that were seen can still be had.
+                actions.extend(self._puts(entry))
+                entry.incarnation = self._incarnation
+            elif ready:
                 self._submit(entry, actions)
             elif entry in under_way:
                 # It came out of something that itself needs it.
@@ -542,9 +550,9 @@ class Journal:
 
     def _submit(self, entry: Entry, actions: list[Action]) -> None:
         for name in entry.needs:
-            outcome = self.outcome(name)
-            if isinstance(outcome, Lost):
-                self._lose(entry, outcome.reason)
+            gone = self._why_gone(name)
+            if gone is not None:
+                self._lose(entry, gone.reason)
                 return
         self._given(entry)
         if entry.kind is Kind.NAMED or (entry.kind is Kind.DETACHED and not entry._charged):
