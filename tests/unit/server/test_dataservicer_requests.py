@@ -318,3 +318,71 @@ def test_being_superseded_goes_before_all_else() -> None:
     inbox.close()
     assert inbox.take(wait=True) == Closed(superseded=True)
     assert not inbox.put_request("more", 1)
+
+
+# Many requests in one message
+
+
+def batch_of(*requests: Any) -> Any:
+    return protocol.RequestBatch(requests=requests)
+
+
+def task(req_id: int) -> Any:
+    body = protocol.ClientTask(data=b"t", total_chunks=1)
+    return protocol.DataRequest(req_id=req_id, task=body)
+
+
+def responses(stream: Stream, count: int) -> Any:
+    """The next ``count`` responses, and the most that came in one message."""
+    found, most = [], 0
+    while len(found) < count:
+        message = stream.receive()
+        together = list(message.batch.responses) or [message]
+        most = max(most, len(together))
+        found.extend(together)
+    return found, most
+
+
+def test_a_batch_is_carried_out_in_order_and_answered_one_by_one(bench: Bench) -> None:
+    stream = bench.begin()
+    stream.send(9, batch=batch_of(*(task(n) for n in range(2, 10))))
+    found, most = responses(stream, 8)
+    assert [answer.req_id for answer in found] == list(range(2, 10))
+    assert [answer.task_ticket.return_ids[0] for answer in found][::7] == [b"task-1", b"task-8"]
+    assert most == 1, "this client did not say that it takes more"
+
+
+def test_a_client_that_takes_batches_gets_them(bench: Bench) -> None:
+    stream = bench.connect()
+    request = protocol.InitRequest(reconnect_grace_period=9, capabilities=["batches"])
+    assert stream.ask(1, init=request).init.ok
+    stream.send(9, batch=batch_of(*(task(n) for n in range(2, 10))))
+    found, most = responses(stream, 8)
+    assert [answer.req_id for answer in found] == list(range(2, 10)) and most > 1
+
+
+def test_a_repeated_batch_is_done_once(bench: Bench) -> None:
+    stream = bench.begin()
+    stream.send(3, batch=batch_of(task(2), task(3)))
+    before, _ = responses(stream, 2)
+    again = reconnect(bench, stream)
+    again.send(4, batch=batch_of(task(2), task(3), task(4)))
+    after, _ = responses(again, 3)
+    assert after[:2] == before and len(bench.work.tasks) == 3
+
+
+@pytest.mark.parametrize(
+    "request_in_it",
+    [
+        protocol.DataRequest(init=protocol.InitRequest()),
+        protocol.DataRequest(connection_info=protocol.ConnectionInfoRequest()),
+        protocol.DataRequest(connection_cleanup=protocol.ConnectionCleanupRequest()),
+        protocol.DataRequest(batch=protocol.RequestBatch()),
+        protocol.DataRequest(),
+    ],
+    ids=lambda request: request.WhichOneof("type"),
+)
+def test_what_may_not_come_in_a_batch(bench: Bench, request_in_it: Any) -> None:
+    stream = bench.begin()
+    stream.send(3, batch=batch_of(task(2), request_in_it))
+    assert stream.failure().code() is grpc.StatusCode.INVALID_ARGUMENT

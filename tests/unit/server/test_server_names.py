@@ -282,3 +282,97 @@ def test_an_actor_that_was_found_by_its_name_outlives_its_first_handle(client: C
     client.ask(release=protocol.ReleaseRequest(ids=[first]))
     client.ask(task=task(client, found, [result], type=TASK.METHOD, name="ping"))
     assert get(client, result) == ["pong"]
+
+
+def picked(client: Client, source: bytes, index: int, name: bytes) -> Any:
+    return client.ask(pick=protocol.PickRequest(source=source, index=index, name=name)).task_ticket
+
+
+def nest() -> Any:
+    import ray
+
+    return {"list": [ray.put("first"), ray.put("second")]}
+
+
+def test_what_is_in_a_value_is_had_again_under_its_old_name(heir: Client) -> None:
+    function, outer = heir.put_value(nest), token()
+    old = b"\x01" * 28
+    heir.ask(task=task(heir, function, [outer]))
+    ticket = picked(heir, outer, 1, old)
+    assert ticket.valid and picked(heir, outer, 1, old) == ticket
+    assert get(heir, old) == ["second"]
+    ((value,), again) = get(heir, outer), picked(heir, outer, 0, old)
+    assert value["list"][1] == ("Object", old) and not again.valid
+    result = token()
+    heir.ask(task=task(heir, heir.put_value(lambda x: x * 2), [result], heir.ref(old)))
+    assert get(heir, result) == ["secondsecond"]
+    heir.ask(release=protocol.ReleaseRequest(ids=[old]))
+    assert get(heir, outer)[0]["list"][1] != ("Object", old)
+
+
+def test_a_part_that_is_not_there_says_so(heir: Client) -> None:
+    function, outer, old, older = heir.put_value(nest), token(), b"\x02" * 28, b"\x03" * 28
+    heir.ask(task=task(heir, function, [outer]))
+    assert picked(heir, outer, 2, old).valid
+    with pytest.raises(ValueError, match="fewer objects"):
+        get(heir, old)
+    assert not picked(heir, token(), 0, older).valid
+    with pytest.raises(OwnerDiedError):
+        get(heir, older)
+
+
+def test_an_error_is_put_and_raised(client: Client) -> None:
+    name, result = token(), token()
+    error = cloudpickle.dumps(KeyError("key"))
+    assert client.put(error, register_as=name, failed=True).valid
+    with pytest.raises(KeyError):
+        get(client, name)
+    assert not client.ask(
+        task=task(client, client.put_value(lambda x: x), [result], client.ref(name))
+    ).task_ticket.valid
+    with pytest.raises(KeyError):
+        get(client, result)
+
+
+def test_a_return_without_a_name_is_not_kept(client: Client) -> None:
+    function, second = client.put_value(lambda: (1, 2)), token()
+    options = protocol.TaskOptions(pickled_options=cloudpickle.dumps({"num_returns": 2}))
+    message = task(client, function, [b"", second], options=options)
+    ticket = client.ask(task=message).task_ticket
+    assert ticket.valid and len(ticket.return_ids) == 2
+    assert client.ask(task=message).task_ticket == ticket, "it is known by its other name"
+    assert get(client, second) == [2]
+
+
+def test_a_handle_finds_its_actor_again(client: Client) -> None:
+    class Counter:
+        def add(self) -> int:
+            self.count = getattr(self, "count", 0) + 1
+            return self.count
+
+    outer, found, results = token(), token(16), [token(), token()]
+
+    def make() -> Any:
+        import ray
+
+        return ray.remote(Counter).options(num_cpus=0, lifetime="detached", name="h").remote()
+
+    client.ask(task=task(client, client.put_value(make), [outer]))
+    request = protocol.GetRequest(ids=[outer], asynchronous=True, parts=True)
+    data = client.ask(get=request).get.data
+    stubs: List[Any] = []
+
+    class Stubs(cloudpickle.pickle.Unpickler):
+        def persistent_load(self, pid: Any) -> Any:
+            stubs.append(pid)
+
+    Stubs(io.BytesIO(data)).load()
+    (stub,) = stubs
+    message = task(client, b"", [found], type=TASK.NAMED_ACTOR)
+    message.handle = stub.baseline_options["handle"]
+    assert client.ask(task=message).task_ticket.valid
+    for name, result in zip([found, stub.ref_id], results):
+        client.ask(task=task(client, name, [result], type=TASK.METHOD, name="add"))
+    assert get(client, *results) == [1, 2]
+    kill = protocol.TerminateRequest.ActorTerminate(id=found, no_restart=True)
+    client.ask(terminate=protocol.TerminateRequest(client_id=client.id, actor=kill))
