@@ -129,6 +129,8 @@ class Host:
         """The init message has come. ``users``: metadata that the session's servers are to see."""
         self._users = users
         self.carry_out(self.session.begin(init))
+        # At once: setting the runtime environment up may take longer than the client's own pin.
+        self._keeping = self._task(self._keep_packages())
 
     async def serving(self) -> LiveServer:
         """Waits until the session has a server.
@@ -220,7 +222,6 @@ class Host:
         self.server = server
         if server.incarnation == self.session.first:
             self.first_answer = server.answer
-            self._keeping = self._task(self._packages.keep(server.packages))
         self._task(self._watch(server))
         self.carry_out(self.session.server_up(loop.time(), server.facts))
 
@@ -229,6 +230,9 @@ class Host:
         self.first_answer = failed.answer
         now = asyncio.get_running_loop().time()
         self.carry_out(self.session.start_failed(now, failed.text))
+
+    async def _keep_packages(self) -> None:
+        await self._packages.keep(await self._starter.packages(self.session))
 
     async def _watch(self, server: LiveServer) -> None:
         await server.process.wait()

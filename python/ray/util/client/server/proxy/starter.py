@@ -64,7 +64,6 @@ class LiveServer:
         stream: the data stream on which it did, for the first client stream to go on with; None
             once it has been taken.
         answer: the serialised DataResponse to the init.
-        packages: the cluster's packages that the runtime environment is made of.
     """
 
     incarnation: int
@@ -74,7 +73,6 @@ class LiveServer:
     stream: Optional[grpc.aio.StreamStreamCall]
     answer: bytes
     facts: ServerFacts
-    packages: FrozenSet[str] = frozenset()
 
     def take_stream(self) -> Optional[grpc.aio.StreamStreamCall]:
         """The stream on which the init was answered, for whoever asks first."""
@@ -144,6 +142,16 @@ class Starter:
                 )
         raise StartFailed(f"Starting Ray client server failed: {trouble}")
 
+    async def packages(self, session: ProxiedSession) -> FrozenSet[str]:
+        """The cluster's packages that the session's runtime environment is made of.
+
+        None where the environment can't be read; starting a server tells why.
+        """
+        try:
+            return (await self._spec(session)).packages
+        except StartFailed:
+            return frozenset()
+
     async def dispose(self, server: LiveServer, gently: bool) -> None:
         """Ends the server, reaps it and frees its port. To be called once for each."""
         await server.channel.close()
@@ -176,9 +184,7 @@ class Starter:
         )
         channel = open_channel(self._host, port)
         facts = ServerFacts()
-        server = LiveServer(
-            session.incarnation, port, process, channel, None, b"", facts, spec.packages
-        )
+        server = LiveServer(session.incarnation, port, process, channel, None, b"", facts)
         try:
             await _initialise(server, session, users)
             return server
