@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from ray.util.client import protocol
+from ray.util.client.server.proxy import starter
 from ray.util.client.session import wire
 from tests.unit.server.proxier_support import (
     a_world,
@@ -180,6 +181,40 @@ async def test_shutdown_kills_a_server_on_its_way_up(world):
     await stream.write(init_request())
     await within(world.script.launching.wait())
     await within(world.hosts.shutdown())
+    assert world.ports.out == 0
+
+
+async def test_shutdown_kills_a_server_whose_start_succeeds_while_it_is_cancelled(
+    world, monkeypatch
+):
+    class Stubborn:
+        """Python's asyncio before 3.12: does not heed a cancellation of work that is done."""
+
+        def __getattr__(self, name):
+            return getattr(asyncio, name)
+
+        async def wait_for(self, work, timeout):
+            working = asyncio.ensure_future(work)
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                return await working
+
+    reached = asyncio.Event()
+
+    async def answered_late(stream):
+        reached.set()
+        await asyncio.sleep(0.05)
+        return await read(stream)
+
+    read = starter._read
+    monkeypatch.setattr(starter, "_read", answered_late)
+    monkeypatch.setattr(starter, "asyncio", Stubborn())
+    stream = world.client().stream()
+    await stream.write(init_request())
+    await within(reached.wait())
+    await within(world.hosts.shutdown())
+    assert [server.ended for server in world.script.servers] == [False]
     assert world.ports.out == 0
 
 

@@ -219,6 +219,10 @@ class Host:
             self._not_up(StartFailed(f"the proxy server has a fault: {e!r}"))
             raise
         self._start = None
+        if self.session.ended:
+            # The cancellation came when the start was as good as done, and asyncio dropped it.
+            await self._starter.dispose(server, gently=False)
+            return
         self.server = server
         if server.incarnation == self.session.first:
             self.first_answer = server.answer
@@ -227,6 +231,8 @@ class Host:
 
     def _not_up(self, failed: StartFailed) -> None:
         self._start = None
+        if self.session.ended:
+            return
         self.first_answer = failed.answer
         now = asyncio.get_running_loop().time()
         self.carry_out(self.session.start_failed(now, failed.text))
