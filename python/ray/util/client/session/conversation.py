@@ -156,11 +156,12 @@ class Conversation:
 
     def _is_complete(self, request: Request, journal: Journal) -> bool:
         """Whether a request may be sent now. Files it if so; else it waits in line, or is over."""
-        restores = self._requests(journal.require(request.needs)) if request.needs else []
-        self._tell_lost(journal)
-        if restores:
+        actions = journal.require(request.needs)
+        if journal.newly_lost:
+            self._tell_lost(journal)
+        if actions:
             self.session.untake(request)
-            self.session.queue_first(restores)
+            self.session.queue_first(self._requests(actions))
             return False
         if request.kind is Kind.GET:
             error = self._failure_among(request.needs, journal)
@@ -183,7 +184,7 @@ class Conversation:
         return None
 
     def _file(self, request: Request, journal: Journal) -> None:
-        if request.kind in (Kind.RELEASE, Kind.TERMINATE):
+        if request.concerns:
             self._note_end(request, journal)
             if request.kind is Kind.RELEASE:
                 request.concerns = (*request.concerns, *journal.take_unneeded())
@@ -200,6 +201,8 @@ class Conversation:
             submission.retries,
         )
         recorded = journal.record(entry)
+        if recorded is Recorded.KEPT:
+            return
         if recorded is Recorded.SPILLED:
             self.unspilled.append(entry)
         elif recorded is Recorded.NEARLY_FULL:

@@ -194,6 +194,7 @@ class Journal:
         bytes, entries, value_bytes: what is held now.
         spilled_bytes: of messages that are kept elsewhere.
         restored, resubmitted, lost: counted since the last death.
+        newly_lost: the entries that were lost and not taken yet, with the messages they had.
     """
 
     def __init__(
@@ -214,7 +215,7 @@ class Journal:
         self._values: OrderedDict[bytes, _Value] = OrderedDict()
         self._incarnation = 1
         self._warned = False
-        self._newly_lost: list[tuple[Entry, Any]] = []
+        self.newly_lost: list[tuple[Entry, Any]] = []
         self._unneeded: list[bytes] = []
         self.bytes = 0
         self.spilled_bytes = 0
@@ -326,7 +327,8 @@ class Journal:
                 if entry._unheld & entry._bit(name):
                     self._unneeded.append(name)
                 del self._by_name[name]
-                self._drop_value(name)
+                if name in self._values:
+                    self._drop_value(name)
             entry.message = None
             for name in entry.needs:
                 needed = self._by_name.get(name)
@@ -377,16 +379,15 @@ class Journal:
             return
         if not restorable and not entry._held & entry._bit(name):
             return
-        self._drop_value(name)
+        if name in self._values:
+            self._drop_value(name)
         self._values[name] = _Value(value, size, restorable)
         self.value_bytes += size
         while self.value_bytes > self._max_value_bytes:
             self._drop_value(next(iter(self._values)))
 
     def _drop_value(self, name: bytes) -> None:
-        found = self._values.pop(name, None)
-        if found is not None:
-            self.value_bytes -= found.size
+        self.value_bytes -= self._values.pop(name).size
 
     def outcome(self, name: bytes) -> Outcome:
         """What is known of an object, without asking the server."""
@@ -461,14 +462,14 @@ class Journal:
 
     def _lose(self, entry: Entry, reason: Reason) -> None:
         entry.lost = Lost(reason)
-        self._newly_lost.append((entry, entry.message))
+        self.newly_lost.append((entry, entry.message))
         self._free(entry)
         entry.message, entry.size = None, 0
         self.lost[reason] += 1
 
     def take_lost(self) -> list[tuple[Entry, Any]]:
-        """The entries that were lost since this was last asked, with the messages they had."""
-        lost, self._newly_lost = self._newly_lost, []
+        """What is :attr:`newly_lost`, which then is nothing any more."""
+        lost, self.newly_lost = self.newly_lost, []
         return lost
 
     def _why_gone(self, name: bytes) -> Lost | None:
@@ -491,7 +492,11 @@ class Journal:
         Names that are lost, or become so by this (:meth:`outcome` tells), are left out. Asking
         again gives nothing new.
         """
-        wanted = [self._by_name[name] for name in names if name in self._by_name]
+        wanted = []
+        for name in names:
+            entry = self._by_name.get(name)
+            if entry is not None and entry.incarnation != self._incarnation:
+                wanted.append(entry)
         return self._restore(wanted) if wanted else []
 
     def _restore(self, wanted: list[Entry]) -> list[Action]:
