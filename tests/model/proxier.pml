@@ -198,6 +198,9 @@ inline pass_on(stream) {
 
 inline handler_ends(stream) {
     handler[stream] = NO_HANDLER;
+    broken_off[stream] = 0;
+    has_older[stream] = 0;
+    bridged_to[stream] = 0;
     drain(to_proxier[stream]);
     if
     :: p_beginner == stream -> p_beginner = NO_STREAM
@@ -223,7 +226,8 @@ inline detach(stream) {
         :: else
         fi
     :: else
-    fi
+    fi;
+    says_cleanup[stream] = 0
 }
 
 /* ProxiedSession._end, Hosts._bury. A session that has not begun leaves no tombstone. */
@@ -331,11 +335,8 @@ inline proxier_dies() {
         :: else
         fi;
         opening[y_id] = NOT_OPENING;
-        handler[y_id] = NO_HANDLER;
-        broken_off[y_id] = 0;
-        has_older[y_id] = 0;
-        says_cleanup[y_id] = 0;
-        drain(to_proxier[y_id])
+        handler_ends(y_id);
+        says_cleanup[y_id] = 0
     };
     p_state = NO_SESSION;
     p_incarnation = 0;

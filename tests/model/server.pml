@@ -55,14 +55,15 @@ inline attach_to_server() {
     s_next = NO_STREAM
 }
 
-/* What is sent into a broken link, or to a client that has left, goes nowhere. */
+/* What goes to a client that has left, into a broken link, or to a bridge that is no more, is lost. */
+#define is_heard (handler[s_stream] == BRIDGE && ended[s_stream] == WHOLE && clients_end[s_stream])
+#define can_answer (!is_heard || len(to_client[s_stream]) < ROOM)
 inline answer(code, id, value) {
     if
-    :: ended[s_stream] == WHOLE && clients_end[s_stream] -> to_client[s_stream]!code,id,value
+    :: is_heard -> to_client[s_stream]!code,id,value
     :: else
     fi
 }
-#define can_answer (ended[s_stream] != WHOLE || !clients_end[s_stream] || len(to_client[s_stream]) < ROOM)
 
 /* DataStream._done_once, OrderedResponseCache.check_cache and update_cache. A crash in the midst of
  * a request takes the cache with it, so that running and keeping the answer are one step. */

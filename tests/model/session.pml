@@ -124,8 +124,8 @@ bit was_over;      /* a grace period has ended, or the session could not be begu
 #include "wire.pml"
 #include "journal.pml"
 #include "client.pml"
-#include "server.pml"
 #include "proxier.pml"
+#include "server.pml"
 #include "unary.pml"
 #include "world.pml"
 
