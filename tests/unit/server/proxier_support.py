@@ -35,6 +35,13 @@ def put_request(req_id: int, data: bytes, ref: bytes = b"") -> Any:
     return request
 
 
+def info_request() -> Any:
+    """What a reopened stream begins with."""
+    request = protocol.DataRequest()
+    request.connection_info.SetInParent()
+    return request
+
+
 def cleanup_request() -> Any:
     request = protocol.DataRequest()
     request.connection_cleanup.SetInParent()

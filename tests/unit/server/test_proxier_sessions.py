@@ -15,6 +15,7 @@ from tests.unit.server.proxier_support import (
     a_world,
     broken,
     cleanup_request,
+    info_request,
     init_request,
     put_request,
     within,
@@ -418,6 +419,14 @@ async def test_a_client_may_go_and_come_back_before_its_init(world):
     again = client.stream(True)
     await again.write(init_request())
     assert (await within(again.read())).init.ok
+
+
+async def test_a_death_before_any_request_tells_that_none_was_handed(world):
+    client = world.client()
+    await killed(world, await client.begin())
+    again = client.stream(True)
+    await again.write(info_request())
+    assert (await within(again.read())).connection_info.handed == 1
 
 
 async def test_a_pickle_that_is_no_job_config_is_not_loaded(world):

@@ -135,6 +135,22 @@ def test_a_session_from_start_to_end():
     assert (made.state, made.ending, made.ended) == (S.CLOSED, "done", True)
 
 
+def test_the_init_is_handed_on_before_all_else():
+    begun = ProxiedSession("c")
+    begun.attach()
+    begun.begin(SavedInit(b"init", 1, 30.0))
+    assert begun.handed == 1
+
+
+def test_of_a_session_begun_anew_it_is_not_known_what_was_handed_before():
+    begun = ProxiedSession("c")
+    begun.attach()
+    begun.begin(SavedInit(b"init", 0, 30.0, after=3))
+    assert begun.handed is None
+    begun.hand(9)
+    assert begun.handed == 9
+
+
 def test_a_death_breaks_the_streams_and_spawns_the_next_incarnation():
     made = session(S.SERVING)
     data, logs, grace, spawn = made.server_exited(5.0, "killed by signal 9")

@@ -258,6 +258,8 @@ class ProxiedSession:
         self.init = init
         self._deaths = Deaths(init.grace)
         self.first = self.incarnation = init.after + 1
+        # Now it is known that what is newer than the init was not passed on, whatever comes.
+        self.hand(init.req_id)
         return [Spawn(self.incarnation)]
 
     def client_gone(self) -> Effects:
