@@ -421,6 +421,24 @@ async def test_a_client_may_go_and_come_back_before_its_init(world):
     assert (await within(again.read())).init.ok
 
 
+async def test_a_client_that_asks_who_is_there_before_any_init_may_begin_anew(world):
+    """A proxier was started anew, and the link broke when the client began its session anew."""
+    client = world.client()
+    first = client.stream()
+    await world.until(lambda: len(world.hosts) == 1)
+    first.cancel()
+    again = client.stream(True)
+    await again.write(info_request())
+    error = await broken(again)
+    assert (error.code(), reason(error)) == (
+        grpc.StatusCode.NOT_FOUND,
+        wire.REASON_SESSION_UNKNOWN,
+    )
+    # No tombstone bars the way, should the link break here once more.
+    assert reason(await broken(client.stream(True))) == wire.REASON_SESSION_UNKNOWN
+    await client.begin()
+
+
 async def test_a_death_before_any_request_tells_that_none_was_handed(world):
     client = world.client()
     await killed(world, await client.begin())

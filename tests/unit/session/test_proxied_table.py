@@ -134,6 +134,15 @@ def test_a_client_whose_session_has_ended_may_begin_another():
     assert table.find(FORK) is second
 
 
+def test_a_session_that_has_not_begun_leaves_no_tombstone():
+    table = SessionTable()
+    session = table.open(FORK)
+    session.attach()
+    end(table, session)
+    assert table.find(FORK) is None
+    assert refused(table.reconnect, FORK).reason == wire.REASON_SESSION_UNKNOWN
+
+
 def test_tombstones_are_bounded():
     table = SessionTable(tombstones=2)
     for n in range(3):

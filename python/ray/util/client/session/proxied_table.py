@@ -49,6 +49,16 @@ def _wrong_secret() -> Refused:
     return Refused("PERMISSION_DENIED", text, wire.REASON_SECRET)
 
 
+def unknown_session() -> Refused:
+    """How to refuse to carry on a session of which nothing is known: its client may begin anew."""
+    return Refused(
+        "NOT_FOUND",
+        "Attempted to reconnect a session that has already been cleaned up: this proxy server "
+        "does not know it; it may have been restarted since.",
+        wire.REASON_SESSION_UNKNOWN,
+    )
+
+
 class SessionTable:
     """The sessions by client id. Not thread-safe.
 
@@ -97,12 +107,7 @@ class SessionTable:
         """
         session = self.find(caller, any_incarnation=True)
         if session is None:
-            raise Refused(
-                "NOT_FOUND",
-                "Attempted to reconnect a session that has already been cleaned up: this proxy "
-                "server does not know it; it may have been restarted since.",
-                wire.REASON_SESSION_UNKNOWN,
-            )
+            raise unknown_session()
         return session
 
     def find(self, caller: Caller, any_incarnation: bool = False) -> Optional[ProxiedSession]:
@@ -131,10 +136,12 @@ class SessionTable:
         return session
 
     def bury(self, session: ProxiedSession) -> None:
-        """Takes an ended session out and remembers why it ended."""
+        """Takes an ended session out and remembers why it ended, if it had begun."""
         if self._sessions.get(session.client_id) is not session:
             return
         del self._sessions[session.client_id]
+        if session.init is None:
+            return
         self._buried[session.client_id] = _Tombstone(session.secret, session.refusal())
         while len(self._buried) > self._tombstones:
             self._buried.popitem(last=False)

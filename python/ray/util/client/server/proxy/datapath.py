@@ -17,8 +17,9 @@ from ray.util.client.server.proxy.starter import LiveServer
 from ray.util.client.server.proxy.tasks import drop
 from ray.util.client.session import wire
 from ray.util.client.session.errors import ProtocolError
-from ray.util.client.session.peek import INIT, peek
+from ray.util.client.session.peek import CONNECTION_INFO, INIT, peek
 from ray.util.client.session.proxied import Refused, SavedInit, State
+from ray.util.client.session.proxied_table import unknown_session
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,9 @@ class _Stream:
             self._cleanup = "its client left before it had begun"
             return False
         try:
+            if peek(data).kind == CONNECTION_INFO:
+                self._cleanup = "its client means an earlier session"
+                raise unknown_session()
             init = _understood(data)
         except (ProtocolError, DecodeError) as e:
             self._cleanup = "its client did not begin with an init"
