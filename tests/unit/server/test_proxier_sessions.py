@@ -556,6 +556,15 @@ async def test_a_wrong_first_message(world):
     assert (world.script.servers, len(world.hosts)) == ([], 0)
 
 
+async def test_more_servers_than_a_session_can_have_had(world):
+    request = init_request()
+    request.init.after = 2**32 - 1
+    stream = world.client().stream()
+    await stream.write(request)
+    assert (await broken(stream)).code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (world.script.servers, len(world.hosts)) == ([], 0)
+
+
 @pytest.mark.parametrize("begun", [False, True])
 async def test_garbage(world, begun):
     client = world.client()

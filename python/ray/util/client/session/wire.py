@@ -46,11 +46,17 @@ CAPABILITIES: Tuple[str, ...] = (
 TOKEN_PREFIX = b"\xcd"
 
 
+# What an incarnation may grow to; it travels as a uint32 too. No session comes near it.
+LAST_INCARNATION = 2**31 - 1
+_LONGEST = len(str(LAST_INCARNATION))
+
+
 def incarnation_of(metadata: Optional[Iterable[Tuple[str, object]]]) -> Optional[int]:
-    """Reads the incarnation out of gRPC metadata; None where there is none or it is no number."""
+    """Reads the incarnation out of gRPC metadata; None where there is none that makes sense."""
     for key, value in metadata or ():
         if key == INCARNATION_KEY and isinstance(value, str) and value.isdecimal():
-            return int(value)
+            # Python refuses to read very long numbers.
+            return int(value) if len(value) <= _LONGEST else None
     return None
 
 

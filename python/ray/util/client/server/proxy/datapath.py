@@ -157,4 +157,6 @@ def _understood(data: bytes) -> SavedInit:
     if seen.kind != INIT:
         raise ProtocolError("another kind of message came")
     init = protocol.DataRequest.FromString(data).init
+    if init.after >= wire.LAST_INCARNATION:
+        raise ProtocolError(f"no session can have had {init.after} servers")
     return SavedInit(data, seen.req_id, max(0, init.reconnect_grace_period), init.after)
