@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import pickle
 import threading
 from collections import defaultdict
@@ -243,9 +244,12 @@ class Held:
             dropped.append(refs)
             self._drop_registrations(refs, dropped)
             self.client_side_ref_map.pop(client_id, None)
-            for token in self.tokens.pop(client_id, {}).values():
-                self.digests.pop(token, None)
-            self._drop_unowned_actors(self.actor_owners.pop(client_id, ()), dropped)
+            self.tokens.pop(client_id, None)
+            owned = self.actor_owners.pop(client_id, set())
+            # Also of what has failed, which has no id of the cluster's.
+            for name in itertools.chain(refs, owned):
+                self.digests.pop(name, None)
+            self._drop_unowned_actors(owned, dropped)
         del dropped, refs
         # What hangs in cycles must be gone too before Ray is shut down, which does not survive
         # the destructors of references that come later.
