@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from ray.util.client.session.chunks import ChunkAssembly, cut
 from ray.util.client.session.errors import ProtocolError
@@ -79,3 +80,59 @@ def test_a_first_chunk_must_be_chunk_0() -> None:
 def test_an_index_beyond_the_count_is_an_error() -> None:
     with pytest.raises(ProtocolError):
         ChunkAssembly("put").add(1, 1, 1, b"x")
+
+
+class Transfers(RuleBasedStateMachine):
+    """A sender that keeps to the rules gets its objects through, whatever else is tried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.assembly = ChunkAssembly("put")
+        self.req_id = 0
+        self.chunks: List[bytes] = []
+        self.sent = 0
+
+    under_way = precondition(lambda self: self.sent)
+
+    @precondition(lambda self: not self.sent)
+    @rule(chunks=st.lists(st.binary(max_size=5), min_size=1, max_size=5), zero=st.booleans())
+    def begin(self, chunks: List[bytes], zero: bool) -> None:
+        self.req_id += 1
+        self.chunks = chunks
+        count = 0 if zero and len(chunks) == 1 else len(chunks)
+        self.sent = 1
+        self.check(self.assembly.add(self.req_id, 0, count, chunks[0]))
+
+    @under_way
+    @rule()
+    def go_on(self) -> None:
+        chunk = self.chunks[self.sent]
+        self.sent += 1
+        self.check(self.assembly.add(self.req_id, self.sent - 1, len(self.chunks), chunk))
+
+    @under_way
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        index = data.draw(st.integers(0, self.sent - 1))
+        # Only the first sending counts.
+        assert self.assembly.add(self.req_id, index, len(self.chunks), b"changed") is None
+
+    @rule(req=st.integers(-1, 1), index=st.integers(-2, 6), count=st.integers(-1, 6))
+    def break_the_rules(self, req: int, index: int, count: int) -> None:
+        same = req == 0 and (count or 1) == len(self.chunks)
+        fits = same and 0 <= index <= self.sent if self.sent else index == 0 and count >= 0
+        if fits:
+            return
+        with pytest.raises(ProtocolError):
+            self.assembly.add(self.req_id + req, index, count, b"nonsense")
+
+    def check(self, whole: Optional[bytes]) -> None:
+        if self.sent < len(self.chunks):
+            assert whole is None
+        else:
+            assert whole == b"".join(self.chunks)
+            self.sent = 0
+
+
+Transfers.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+test_any_transfers = Transfers.TestCase

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray.util.client.session.grace import HOPELESS_AFTER, LONGEST_DELAY_S, SETTLED_S, Deaths
+from ray.util.client.session.grace import (
+    FIRST_DELAY_S,
+    HOPELESS_AFTER,
+    LONGEST_DELAY_S,
+    SETTLED_S,
+    STILLBORN_S,
+    Deaths,
+)
 
 
 def test_the_first_server_after_a_death_is_started_at_once():
@@ -51,3 +58,35 @@ def test_never_gives_up_within_the_grace_period(steps):
             assert now - first >= grace
             return
         assert 0 <= delay <= LONGEST_DELAY_S
+
+
+def fate(deaths, grace):
+    """What the last of ``deaths``, as (when, seconds served; None: never up), leads to: told from
+    all of them together, without keeping count."""
+
+    def run_since(settled):
+        last = max((n for n, (_, served) in enumerate(deaths) if served >= settled), default=0)
+        return deaths[last:]
+
+    quick, stillborn = run_since(SETTLED_S), run_since(STILLBORN_S)
+    if len(stillborn) >= HOPELESS_AFTER and stillborn[-1][0] - stillborn[0][0] >= grace:
+        return None
+    again = len(quick) - 1
+    return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** (again - 1)) if again else 0.0
+
+
+NEAR = [STILLBORN_S, SETTLED_S]
+SERVED = st.one_of(st.none(), st.floats(0, 60), st.sampled_from([*NEAR, *(n - 0.01 for n in NEAR)]))
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), SERVED), min_size=1, max_size=60), st.floats(0, 120))
+def test_any_history_of_deaths(steps, grace):
+    deaths, now, seen = Deaths(grace), 1000.0, []
+    for pause, served in steps:
+        now += pause + (served or 0)
+        up_since = None if served is None else now - served
+        seen.append((now, -1.0 if up_since is None else now - up_since))
+        got = deaths.another(now, up_since)
+        assert got == fate(seen, grace)
+        if got is None:
+            return

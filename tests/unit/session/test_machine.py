@@ -3,6 +3,8 @@
 import enum
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ray.util.client.session.errors import IllegalTransition
 from ray.util.client.session.machine import Machine
@@ -33,3 +35,22 @@ def test_what_the_table_lacks_is_an_error_and_changes_nothing():
     with pytest.raises(IllegalTransition, match="light: STOP is not possible in state RED"):
         machine.feed(Push.STOP)
     assert machine.state is Light.RED
+
+
+TABLES = st.dictionaries(
+    st.tuples(st.sampled_from(Light), st.sampled_from(Push)), st.sampled_from(Light)
+)
+
+
+@given(TABLES, st.lists(st.sampled_from(Push)))
+def test_any_table_and_any_inputs(table, fed):
+    machine, state = Machine("any", table, Light.RED), Light.RED
+    for one in fed:
+        assert machine.can(one) == ((state, one) in table)
+        if machine.can(one):
+            state = table[state, one]
+            assert machine.feed(one) is state
+        else:
+            with pytest.raises(IllegalTransition):
+                machine.feed(one)
+        assert machine.state is state

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, List, Optional, Tuple
+
 import pytest
-from hypothesis import example, given
+from google.protobuf import empty_pb2
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ray.util.client import protocol
 from ray.util.client.session import peek as p
 from ray.util.client.session.errors import ProtocolError
+from tests.support.messages import messages
 
 KINDS = list(protocol.DataRequest.DESCRIPTOR.oneofs_by_name["type"].fields)
 
@@ -53,7 +59,7 @@ def test_an_empty_message_has_no_kind():
 
 
 def test_unknown_fields_are_passed_over():
-    unknown = bytes([0x82, 0x7d, 2, 1, 2, 0x89, 0x7d, *range(8), 0x95, 0x7d, *range(4)])
+    unknown = bytes([0x82, 0x7D, 2, 1, 2, 0x89, 0x7D, *range(8), 0x95, 0x7D, *range(4)])
     data = unknown + protocol.DataRequest(req_id=9).SerializeToString()
     assert p.peek(data).req_id == 9
 
@@ -114,3 +120,98 @@ def test_cut_anywhere_it_is_read_or_refused(body, req_id, at):
     except ProtocolError:
         return
     assert protocol.DataRequest.FromString(cut).SerializeToString() in (cut, b"")
+
+
+# -- against protobuf
+
+STREAMED = st.sampled_from([protocol.DataRequest, protocol.DataResponse])
+
+
+def parsed(kind: Any, data: bytes) -> Optional[Any]:
+    """The message as protobuf reads it; None if it refuses the bytes."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        return None
+
+
+def agrees(kind: Any, data: bytes) -> bool:
+    """Whether what is seen is what protobuf reads. A message that either refuses does agree."""
+    message = parsed(kind, data)
+    try:
+        seen = p.peek(data)
+    except ProtocolError:
+        return True
+    if message is None:
+        return True
+    name = message.WhichOneof("type")
+    numbers = {field.name: field.number for field in kind.DESCRIPTOR.fields}
+    if name is None:
+        # A kind of the other direction, or of no message at all.
+        return seen.req_id == message.req_id and seen.kind not in numbers.values()
+    inner = type(getattr(message, name)).FromString(data[seen.start : seen.end])
+    return (seen.req_id, seen.kind, inner) == (
+        message.req_id,
+        numbers[name],
+        getattr(message, name),
+    )
+
+
+@given(st.data(), STREAMED)
+def test_every_valid_message_is_seen_as_protobuf_reads_it(data, kind):
+    message = data.draw(messages(kind))
+    raw = message.SerializeToString(deterministic=True)
+    seen = p.peek(raw)
+    assert seen.req_id == message.req_id
+    assert bool(seen.kind) == (message.WhichOneof("type") is not None)
+    assert agrees(kind, raw)
+
+
+@given(st.data(), STREAMED)
+@settings(max_examples=300)
+def test_changed_bytes_are_seen_as_protobuf_reads_them_or_refused(data, kind):
+    raw = bytearray(data.draw(messages(kind)).SerializeToString(deterministic=True))
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.integers(0, len(raw)))
+        raw[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+    assert agrees(kind, bytes(raw))
+
+
+def unknown_fields(data: bytes) -> Optional[List[Tuple[int, int, Any]]]:
+    message = parsed(empty_pb2.Empty, data)
+    if message is None:
+        return None
+    return [(f.field_number, f.wire_type, f.data) for f in UnknownFieldSet(message)]
+
+
+def content(data: bytes, field: p.Field) -> Any:
+    if field.wire_type == 0:
+        return field.value & (2**64 - 1)
+    raw = data[field.start : field.end]
+    return raw if field.wire_type == 2 else int.from_bytes(raw, "little")
+
+
+@given(st.binary(max_size=40))
+@settings(max_examples=500)
+def test_fields_are_walked_as_protobuf_walks_them(data):
+    known = unknown_fields(data)
+    try:
+        walked = [(f.number, f.wire_type, content(data, f)) for f in p.fields(data)]
+    except ProtocolError:
+        return
+    if known is not None:
+        assert walked == known
+
+
+@given(st.lists(st.tuples(st.integers(1, 2**29 - 1), st.integers(0, 2**64 - 1)), max_size=6))
+def test_numbers_of_any_size_are_read(pairs):
+    def varint(value):
+        out = bytearray()
+        while value > 127:
+            out.append(value & 127 | 128)
+            value >>= 7
+        return bytes([*out, value])
+
+    data = b"".join(varint(number << 3) + varint(value) for number, value in pairs)
+    assert [(f.number, f.value) for f in p.fields(data)] == pairs
+    assert unknown_fields(data) == [(number, 0, value) for number, value in pairs]
