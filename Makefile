@@ -6,6 +6,8 @@ STOCK_VENV ?= .venv-stock
 TESTS ?= tests
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+RUNS ?= 1000000
+SEED ?= 1
 
 BUILD_ENV := build/env
 LINT_ENV := build/lint
@@ -25,11 +27,12 @@ RUN := RAY_AUTH_MODE=disabled REQUIRE_CYTHON=1 RECONNECT_WHEEL="$$(cat build/whe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help wheel venv stock-venv test lint bench demo dev undev manifest clean distclean
+.PHONY: help wheel venv stock-venv test fuzz lint bench demo dev undev manifest clean distclean
 
 help:
 	@echo 'make demo [ADDRESS=ray://host:port]  see a session outlive its server'
 	@echo 'make test [TESTS=path]               run the tests (PYTEST_ARGS= for more)'
+	@echo 'make fuzz [RUNS=1000000 SEED=1]      any bytes for all that reads what others have written'
 	@echo 'make wheel                           build dist/ray-…whl'
 	@echo 'make venv, make stock-venv           $(VENV) with the wheel, $(STOCK_VENV) with stock Ray'
 	@echo 'make bench                           run the benchmarks, side by side with stock'
@@ -87,6 +90,9 @@ stock-venv: $(STOCK_VENV)/.stamp
 
 test: venv stock-venv
 	$(RUN) $(VENV)/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+fuzz: venv
+	$(VENV)/bin/python -m tests.fuzz --runs $(RUNS) --seed $(SEED)
 
 build/lint.stamp: build/python ci/requirements-lint.txt
 	$(PYTHON) ci/make_venv.py $(LINT_ENV)
