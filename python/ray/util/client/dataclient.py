@@ -208,11 +208,21 @@ class DataClient:
         payload = unload(request)
         return self._ask(Kind.PUT, protocol.DataRequest(put=request), payload).put
 
-    def Terminate(self, request: Any, ended: tuple[bytes, ...] = ()) -> Any:
-        """Cancels or kills. ``ended``: names of what must not come back after a death."""
+    def Terminate(
+        self, request: Any, ended: tuple[bytes, ...] = (), needs: tuple[bytes, ...] = ()
+    ) -> Any:
+        """Cancels or kills.
+
+        Args:
+            request: the TerminateRequest.
+            ended: names of what must not come back after a death.
+            needs: names of what the server must know first.
+        """
         reply = BlockingReply()
         message = protocol.DataRequest(terminate=request)
-        self._hand_over(Request(UNTRACKED, Kind.TERMINATE, message, reply, concerns=ended))
+        self._hand_over(
+            Request(UNTRACKED, Kind.TERMINATE, message, reply, needs=needs, concerns=ended)
+        )
         return self._await(reply).terminate
 
     def ReleaseObject(self, request: Any) -> None:

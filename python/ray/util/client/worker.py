@@ -580,7 +580,8 @@ class Worker:
             id=actor.actor_ref.id, no_restart=no_restart
         )
         ended = (actor.actor_ref.id,) if no_restart else ()
-        self._terminate(protocol.TerminateRequest(actor=body), ended)
+        # A server that does not know a living actor yet could not end it.
+        self._terminate(protocol.TerminateRequest(actor=body), ended, (actor.actor_ref.id,))
 
     def terminate_task(self, obj: ClientObjectRef, force: bool, recursive: bool) -> None:
         """Cancels a task (``ray.cancel``)."""
@@ -593,9 +594,11 @@ class Worker:
         )
         self._terminate(protocol.TerminateRequest(task_object=body), (obj.id,))
 
-    def _terminate(self, request: Any, ended: tuple[bytes, ...]) -> None:
+    def _terminate(
+        self, request: Any, ended: tuple[bytes, ...], needs: tuple[bytes, ...] = ()
+    ) -> None:
         request.client_id = self._client_id
-        self.data_client.Terminate(request, ended)
+        self.data_client.Terminate(request, ended, needs)
 
     def list_named_actors(self, all_namespaces: bool) -> list[Any]:
         request = protocol.ClientListNamedActorsRequest(all_namespaces=all_namespaces)

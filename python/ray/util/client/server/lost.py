@@ -34,3 +34,10 @@ def lost_actor(actor_id: bytes) -> ActorDiedError:
         "A detached actor is still running: ray.get_actor() with its name gives a new handle."
     )
     return error
+
+
+def vanished_actor(name: str) -> ActorDiedError:
+    """The error for an actor that was there, and is not found by its name any more."""
+    error = ActorDiedError()
+    error.error_msg = f"The actor died: there is no actor of the name {name!r} any more."
+    return error

@@ -13,6 +13,7 @@ from ray.util.client import protocol
 from ray.util.client.server import gathering, jobs, picks, queries, waiting
 from ray.util.client.server.held import Held, TokenReused
 from ray.util.client.server.lifetime import RayLifetime
+from ray.util.client.server.lost import vanished_actor
 from ray.util.client.server.payloads import failed_get, pickled_error, value_responses
 from ray.util.client.server.scheduling import Scheduler
 from ray.util.client.server.server_pickler import loads_from_client
@@ -340,8 +341,11 @@ class RayletServicer:
             logger.debug("Submitting %s failed", task.name, exc_info=True)
             tokens = getattr(task, "return_tokens", ())
             actor = task.type in (protocol.ClientTask.ACTOR, protocol.ClientTask.NAMED_ACTOR)
-            error = pickled_error(e)
-            self.held.keep_failures(task.client_id, tokens, actor, error)
+            error = kept = pickled_error(e)
+            if task.type == protocol.ClientTask.NAMED_ACTOR:
+                # A client that calls it has found it before.
+                kept = pickled_error(vanished_actor(task.name))
+            self.held.keep_failures(task.client_id, tokens, actor, kept)
             return protocol.ClientTaskTicket(valid=False, error=error)
         return protocol.ClientTaskTicket(valid=True, return_ids=ids)
 
