@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
@@ -14,12 +15,11 @@ from typing import Any, Dict, List, Optional, Set
 import psutil
 
 from tests.support.ports import LOOPBACK, free_ports, is_open
-from tests.support.processes import command_of, descendants, is_running, kill, wait_some
+from tests.support.processes import command_of, descendants, end, is_running, wait_gone
 from tests.support.waiting import eventually
 
 # Long enough for a head on a busy machine with few cores.
 _START_S = 120.0
-_STOP_S = 20.0
 _SERVER_MARK = "ray.util.client.server"
 # What the proxier logs of a session.
 _BEGUN = re.compile(r"Server number \d+ of client (\S+) listens")
@@ -47,11 +47,13 @@ class ClusterOptions:
         python: the interpreter whose Ray is started.
         environment: variables that the head's processes get (``RAY_USE_TLS`` and such).
         cpus: logical CPUs that the head offers.
+        object_store_bytes: how much the head's object store holds in memory.
     """
 
     python: str
     environment: Dict[str, str] = field(default_factory=dict)
     cpus: int = 4
+    object_store_bytes: int = 200 * 2**20
 
 
 class Cluster:
@@ -108,7 +110,7 @@ class Cluster:
     def ray(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Runs the ``ray`` command of the head's installation and returns what it printed."""
         return subprocess.run(
-            [*self._command, *arguments],
+            [*self.command, *arguments],
             env=ray_environment(self.options.environment),
             cwd=self.folder,
             capture_output=True,
@@ -157,12 +159,32 @@ class Cluster:
         self._head.terminate()
         self._head.wait()
 
+    def kill(self) -> None:
+        """Ends every process of the head, the clients' servers included, with SIGKILL."""
+        assert self._head is not None, "the cluster is not running"
+        # Processes that begin meanwhile end by themselves, for want of their parents.
+        self._seen.update(descendants(self._head.pid))
+        for process in (self._head, *self._seen):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._head.wait()
+        for process in self._seen:
+            wait_gone(process)
+
+    def start_again(self) -> None:
+        """Starts the head again, after :meth:`kill`, at the same ports."""
+        self._stop()
+        # By this, and another node's processes, Ray takes the dead head for running.
+        (self.folder / "ray_current_cluster").unlink(missing_ok=True)
+        self._start()
+
     def leftovers(self) -> List[str]:
         """Returns a line for each process that outlived the head; empty when all is well."""
         return [f"{p.pid} {command_of(p)}" for p in self._seen if is_running(p)]
 
     @property
-    def _command(self) -> List[str]:
+    def command(self) -> List[str]:
+        """The ``ray`` program of the head's installation."""
         return [str(Path(self.options.python).parent / "ray")]
 
     def _start(self) -> None:
@@ -173,7 +195,7 @@ class Cluster:
             "node-ip-address": LOOPBACK,
             "temp-dir": self.folder,
             "num-cpus": self.options.cpus,
-            "object-store-memory": 200 * 2**20,
+            "object-store-memory": self.options.object_store_bytes,
             "include-dashboard": "false",
             "dashboard-agent-listen-port": agent,
             "dashboard-agent-grpc-port": agent_grpc,
@@ -187,7 +209,7 @@ class Cluster:
         output = (self.folder / "head.log").open("wb")
         with output:
             self._head = subprocess.Popen(
-                [*self._command, "start", "--head", "--block", "--disable-usage-stats", *flags],
+                [*self.command, "start", "--head", "--block", "--disable-usage-stats", *flags],
                 env=ray_environment(self.options.environment),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -220,15 +242,5 @@ class Cluster:
         if self._head is None:
             return
         self._seen.update(descendants(self._head.pid))
-        self._head.terminate()
-        try:
-            self._head.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._head.kill()
-            self._head.wait()
-        # What the head's own stop left: its processes share its fate only with a delay.
-        wait_some(self._seen, _STOP_S / 2)
-        for process in self._seen:
-            if is_running(process):
-                kill(process)
+        end(self._head, self._seen)
         self._head = None

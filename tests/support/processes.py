@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from contextlib import contextmanager, suppress
 from typing import Iterable, Iterator, List
 
@@ -13,6 +14,7 @@ import psutil
 
 from tests.support.waiting import eventually
 
+_STOP_S = 20.0
 _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
 
 
@@ -64,6 +66,21 @@ def kill(process: psutil.Process) -> None:
     except psutil.NoSuchProcess:
         return
     wait_gone(process)
+
+
+def end(root: subprocess.Popen, others: Iterable[psutil.Process]) -> None:
+    """Ends a process with SIGTERM, and ``others``, which share its fate; by force what is slow."""
+    root.terminate()
+    try:
+        root.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        root.kill()
+        root.wait()
+    # They may do so with a delay.
+    wait_some(others, _STOP_S / 2)
+    for process in others:
+        if is_running(process):
+            kill(process)
 
 
 @contextmanager
