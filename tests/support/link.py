@@ -9,6 +9,7 @@ import threading
 from typing import Any, Coroutine, Optional, Set
 
 from tests.support.ports import LOOPBACK
+from tests.support.waiting import eventually
 
 _CHUNK = 1 << 16
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -31,6 +32,7 @@ class _Connection:
                 break
             if self._link.delay_s:
                 await asyncio.sleep(self._link.delay_s)
+            await self._link.allow(len(data))
             if not self.silent:
                 writer.write(data)
                 await writer.drain()
@@ -60,6 +62,9 @@ class Link:
         self.port = 0
         self._target_port = target_port
         self._dark = False
+        # How many more bytes pass before all stand still; None: any number.
+        self._allowance: Optional[int] = None
+        self._free = asyncio.Event()
         self._connections: Set[_Connection] = set()
         self._server: Optional[asyncio.AbstractServer] = None
         self._loop = asyncio.new_event_loop()
@@ -67,6 +72,7 @@ class Link:
 
     def __enter__(self) -> Link:
         self._thread.start()
+        self._do(self._set_allowance(None))
         self._do(self._listen(0))
         return self
 
@@ -98,6 +104,31 @@ class Link:
     def accept(self) -> None:
         """Listens again, at the same port."""
         self._do(self._listen(self.port))
+
+    def hold_after(self, count: int) -> None:
+        """Lets about so many more bytes through, both ways together; then all stands still, on
+        open connections, until :meth:`go_on`."""
+        self._do(self._set_allowance(count))
+
+    def wait_held(self) -> None:
+        """Returns once everything stands still after :meth:`hold_after`."""
+        eventually(lambda: self._allowance == 0, "the link to have carried what it may")
+
+    def go_on(self) -> None:
+        """Ends :meth:`hold_after`."""
+        self._do(self._set_allowance(None))
+
+    async def allow(self, count: int) -> None:
+        """Waits until so many bytes may pass. For connections only."""
+        if self._allowance is not None:
+            self._allowance = max(0, self._allowance - count)
+            if self._allowance == 0:
+                self._free.clear()
+        await self._free.wait()
+
+    async def _set_allowance(self, count: Optional[int]) -> None:
+        self._allowance = count
+        self._free.set()
 
     def _do(self, what: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(what, self._loop).result(_PATIENCE_S)
@@ -143,6 +174,7 @@ class Link:
 
     async def _close(self) -> None:
         await self._refuse()
+        await self._set_allowance(None)
         # With its sockets reset every task comes to its end; to cancel them would only be noisy.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)

@@ -1,4 +1,7 @@
-"""The whole head is lost and started again, with its state kept on Redis: sessions come back."""
+"""A cluster of two nodes: work that is elsewhere when the server dies, and the loss of the head.
+
+The head keeps its state on Redis (GCS fault tolerance).
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,43 @@ def other_node(durable: Cluster) -> Iterator[Node]:
 def held(durable: Cluster, other_node: Node, make_client: MakeClient, tmp_path: Path) -> Held:
     client = make_client(environment=PATIENT)
     return Held(connect(client, durable, durable.address), tmp_path)
+
+
+def test_what_is_on_another_node_comes_back(held: Held) -> None:
+    held.client.run(
+        """
+        import hashlib, os
+        there = {"resources": {"other": 1}}
+
+        @ray.remote(num_cpus=0, **there)
+        def makes(name):
+            note(runs, name)
+            data = os.urandom(5 * 2**20)
+            return ray.get_runtime_context().get_node_id(), data, hashlib.sha256(data).digest()
+
+        @ray.remote(num_cpus=0)
+        def checks(made):
+            return hashlib.sha256(made[1]).digest() == made[2], made[0]
+
+        (elsewhere,) = [node["NodeID"] for node in ray.nodes() if "other" in node["Resources"]]
+        seen, unseen = makes.remote("seen"), makes.remote("unseen")
+        value = ray.get(seen)
+        assert ray.wait([unseen])[0] and value[0] == elsewhere
+        pending = gated.options(**there).remote("pending", "done")
+        actor = Counter.options(max_restarts=-1, **there).remote()
+        assert ray.get(actor.add.remote()) == 1
+        """
+    )
+    held.started("pending")
+    held.die()
+    held.open_gate()
+    assert held.client.run("ray.get(pending)") == "done"
+    assert held.client.run("ray.get(actor.add.remote())") == 1
+    assert held.client.run("ray.get(seen) == value") is True
+    assert held.client.run("ray.get(checks.remote(seen)) == (True, elsewhere)") is True
+    assert held.client.run("ray.get(checks.remote(unseen)) == (True, elsewhere)") is True
+    assert held.client.run("ray.get(unseen)[0] == elsewhere") is True
+    assert [held.runs(name) for name in ("seen", "unseen", "pending")] == [1, 2, 2]
 
 
 def test_a_session_outlives_the_head(held: Held, durable: Cluster) -> None:
