@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from tests.conftest import MakeClient
 from tests.support.cluster import Cluster, ClusterOptions
-from tests.support.held import Held
 from tests.support.link import Link
 from tests.support.ports import LOOPBACK
 from tests.support.session import Session, connect
