@@ -151,19 +151,18 @@ def test_of_a_session_begun_anew_it_is_not_known_what_was_handed_before():
     assert begun.handed == 9
 
 
-def test_a_death_breaks_the_streams_and_spawns_the_next_incarnation():
+def test_a_death_breaks_the_data_stream_and_spawns_the_next_incarnation():
     made = session(S.SERVING)
-    data, logs, grace, spawn = made.server_exited(5.0, "killed by signal 9")
+    data, grace, spawn = made.server_exited(5.0, "killed by signal 9")
     assert made.state is S.RECREATING
     assert (data.why.code, data.why.reason) == ("UNAVAILABLE", wire.REASON_SERVER_DIED)
     assert "killed by signal 9" in data.why.text
-    assert logs == BreakLogs(data.why)
     assert (grace, spawn) == (StartGrace(30.0), Spawn(2, 0.0))
 
 
 def test_a_death_while_the_client_is_away_leaves_its_grace_timer_alone():
     made = session(S.DETACHED)
-    assert kinds(made.server_exited(5.0, "killed")) == [BreakLogs, Spawn]
+    assert kinds(made.server_exited(5.0, "killed")) == [Spawn]
 
 
 def test_a_server_comes_up_whether_or_not_its_client_is_there():

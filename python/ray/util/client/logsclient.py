@@ -19,10 +19,14 @@ logger = logging.getLogger(__name__)
 logger.propagate = False
 
 _PAUSE_S = 0.1
+# The cluster keeps what it has sent until it is told that it was shown.
+_TELL_EVERY_CHARS = 256 * 1024
 
 
 class LogstreamClient:
     """The session's log stream; opened again after an interruption. Thread-safe.
+
+    What workers print in an interruption is shown after it, and nothing is shown twice.
 
     Args:
         channel: the gRPC channel to the cluster.
@@ -42,6 +46,9 @@ class LogstreamClient:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._wanted: Any | None = None
+        # Of what workers printed, the newest that was shown, and how much since the cluster knows.
+        self._shown = 0
+        self._untold_chars = 0
         self._call: Any = None
         self._requests: queue.SimpleQueue = queue.SimpleQueue()
         self.log_thread = threading.Thread(
@@ -80,7 +87,15 @@ class LogstreamClient:
     def _want(self, request: Any) -> None:
         with self._lock:
             self._wanted = request
-            self._requests.put(request)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Sends what is wanted, and what was shown. To be called with the lock held."""
+        self._wanted.shown = self._shown
+        self._untold_chars = 0
+        request = protocol.LogSettingsRequest()
+        request.CopyFrom(self._wanted)
+        self._requests.put(request)
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -111,6 +126,15 @@ class LogstreamClient:
                 self.stdstream(level=record.level, msg=record.msg)
             else:
                 self.log(level=record.level, msg=record.msg)
+            if record.seq:
+                self._note_shown(record)
+
+    def _note_shown(self, record: Any) -> None:
+        with self._lock:
+            self._shown = record.seq
+            self._untold_chars += len(record.msg)
+            if self._untold_chars >= _TELL_EVERY_CHARS:
+                self._tell()
 
     def _fresh_requests(self) -> queue.SimpleQueue:
         """A queue that begins with what is wanted; the reader of the old one ends."""
@@ -118,5 +142,5 @@ class LogstreamClient:
             self._requests.put(None)
             self._requests = queue.SimpleQueue()
             if self._wanted is not None:
-                self._requests.put(self._wanted)
+                self._tell()
             return self._requests

@@ -90,6 +90,7 @@ TerminateResponse = _message("TerminateResponse")
 WaitRequest = _message("WaitRequest")
 WaitResponse = _message("WaitResponse")
 WithdrawRequest = _message("WithdrawRequest")
+WorkerOutput = _message("WorkerOutput")
 
 
 class Method(NamedTuple):

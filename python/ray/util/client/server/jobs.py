@@ -13,6 +13,7 @@ from ray._private.ray_logging.logging_config import LoggingConfig
 from ray.job_config import JobConfig
 from ray.util.client import protocol
 from ray.util.client.server.lifetime import RayLifetime
+from ray.util.client.server.logservicer import worker_output
 from ray.util.client.session import wire
 
 logger = logging.getLogger(__name__)
@@ -27,11 +28,13 @@ def acceptance(incarnation: int) -> Any:
     """The InitResponse for a client whose job runs."""
     with disable_client_hook():
         namespace = ray.get_runtime_context().namespace if ray.is_initialized() else ""
+        output = worker_output()
     return protocol.InitResponse(
         ok=True,
         capabilities=wire.CAPABILITIES,
         incarnation=incarnation,
         namespace=namespace,
+        worker_output=output,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
 import uuid
 from collections import deque
@@ -11,10 +12,13 @@ from typing import Any, Deque, Dict, Iterator, Optional
 
 import grpc
 
+import ray
+from ray._private import services
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray._private.worker import print_worker_logs
 from ray.util.client import protocol
 from ray.util.client.limits import CLIENT_SERVER_MAX_THREADS
+from ray.util.client.session import wire
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +27,25 @@ MAX_WAITING = 10_000
 
 # Levels by which LogData marks workers' output.
 _STDOUT, _STDERR = -1, -2
+
+# The handler by which Ray prints workers' output in its driver, if it is to do so.
+_DRIVERS_OWN = "ray_print_logs"
+# Its lines tell for how long the driver has run, so they are the driver's to show.
+_AUTOSCALER = "autoscaler"
+
+
+def worker_output() -> Optional[Any]:
+    """The WorkerOutput of this process's job; None if there is no job, or its output is not wanted.
+
+    To be called without client hooks.
+    """
+    if all(name != _DRIVERS_OWN for name, _ in global_worker_stdstream_dispatcher.handlers):
+        return None
+    return protocol.WorkerOutput(
+        job=ray.get_runtime_context().get_job_id(),
+        node_ip=services.get_node_ip_address(),
+        colour=os.environ.get("RAY_COLOR_PREFIX", ""),
+    )
 
 
 class LogQueue:
@@ -121,10 +144,15 @@ class LogTap:
     """Feeds one client's queue as the client's settings say.
 
     Not thread-safe; ``apply`` and ``remove`` are to be called by one thread.
+
+    Args:
+        queue: to be fed.
+        output: whether with what workers print.
     """
 
-    def __init__(self, queue: LogQueue) -> None:
+    def __init__(self, queue: LogQueue, output: bool = True) -> None:
         self._queue = queue
+        self._output = output
         self._id = str(uuid.uuid4())
         self._handler: Optional[LogstreamHandler] = None
 
@@ -148,8 +176,12 @@ class LogTap:
         self._handler = None
 
     def _worker_output(self, lines: Dict[str, Any]) -> None:
+        if not self._output and lines["pid"] != _AUTOSCALER:
+            return
         text = io.StringIO()
         print_worker_logs(lines, text)
+        if not text.getvalue():
+            return
         is_err = lines["is_err"]
         self._queue.put(
             protocol.LogData(
@@ -160,9 +192,8 @@ class LogTap:
         )
 
 
-def _follow_settings(requests: Iterator[Any], queue: LogQueue) -> None:
+def _follow_settings(requests: Iterator[Any], tap: LogTap, queue: LogQueue) -> None:
     """Applies the client's settings until its stream ends."""
-    tap = LogTap(queue)
     try:
         for settings in requests:
             tap.apply(settings)
@@ -188,10 +219,12 @@ class LogstreamServicer:
             context.set_details("The server has as many log streams as it can take.")
             return
         queue = LogQueue()
+        told = dict(context.invocation_metadata())
+        tap = LogTap(queue, output=wire.OUTPUT_KEY not in told)
         try:
             threading.Thread(
                 target=_follow_settings,
-                args=(request_iterator, queue),
+                args=(request_iterator, tap, queue),
                 name="ray_client_log_settings",
                 daemon=True,
             ).start()

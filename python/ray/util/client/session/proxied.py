@@ -6,14 +6,15 @@ Fed by what happens; answers with effects for the shell to carry out, in their o
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import FrozenSet, Iterable, List, Optional
+from dataclasses import dataclass, replace
+from typing import FrozenSet, List, Optional
 
 from ray.util.client.cache import INT32_MAX, id_is_newer
 from ray.util.client.session import wire
 from ray.util.client.session.errors import SessionError
 from ray.util.client.session.grace import Deaths
 from ray.util.client.session.machine import Machine, Table
+from ray.util.client.session.printed import Style
 from ray.util.client.session.registrations import Registrations
 
 # For how long a client may be away that has not told its grace period yet.
@@ -138,10 +139,18 @@ class SavedInit:
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What a server told in its answer to the init. ``capabilities`` is empty for a stock one."""
+    """What a server told in its answer to the init. ``capabilities`` is empty for a stock one.
+
+    Attributes:
+        job: whose workers' output the client is to see, in hex; empty: the server streams it, or
+            nobody does.
+        style: how that output is to look.
+    """
 
     capabilities: FrozenSet[str] = frozenset()
     namespace: str = ""
+    job: str = ""
+    style: Style = Style("")
 
 
 @dataclass(frozen=True)
@@ -288,7 +297,7 @@ class ProxiedSession:
         self._up_since = now
         # What a later server tells must not move the session to another namespace.
         namespace = self.facts.namespace or facts.namespace
-        self.facts = ServerFacts(facts.capabilities, namespace)
+        self.facts = replace(facts, namespace=namespace)
         return []
 
     def start_failed(self, now: float, why: str) -> Effects:
@@ -339,9 +348,9 @@ class ProxiedSession:
         return Refused("UNAVAILABLE", text, wire.REASON_SERVER_DIED, self.incarnation)
 
     def _break(self, why: Refused) -> Effects:
-        broken: Iterable[Effect] = [BreakData(why)] if self.attached else []
-        self.attached = False
-        return [*broken, BreakLogs(why), *([StartGrace(self._grace)] if broken else [])]
+        attached, self.attached = self.attached, False
+        # Log streams go on: workers may print while there is no server.
+        return [BreakData(why), StartGrace(self._grace)] if attached else []
 
     def _end(self, fed: Input, why: str) -> Effects:
         self._machine.feed(fed)

@@ -15,6 +15,9 @@ INCARNATION_KEY = "ray-client-incarnation"
 # and other users' programs may connect: neither may take a server for theirs.
 SERVER_KEY = "ray-client-server-key"
 SERVER_KEY_ENV = "RAY_CLIENT_SERVER_KEY"
+# Proxier to specific server, log stream: present when the proxier itself streams what the session's
+# workers print, so that the server is not to.
+OUTPUT_KEY = "ray-client-worker-output"
 # Trailing metadata of a failed call: why, as one of the REASON_ values below.
 REASON_KEY = "ray-client-reason"
 

@@ -7,8 +7,10 @@ import logging
 from typing import Any, Callable, Coroutine, Dict, Iterable, Optional, Set
 
 from ray.util.client.server.proxy import rpc
+from ray.util.client.server.proxy.output import Output, Outputs
 from ray.util.client.server.proxy.packages import Packages
 from ray.util.client.server.proxy.starter import LiveServer, Starter, StartFailed
+from ray.util.client.session import wire
 from ray.util.client.session.proxied import (
     UP,
     BreakData,
@@ -61,6 +63,7 @@ class Host:
     Attributes:
         session: decides; whatever it answers goes to :meth:`carry_out`.
         server: the server while it is up.
+        output: what the session's workers print.
         first_answer: what the first data stream gets in answer to its init.
     """
 
@@ -69,10 +72,12 @@ class Host:
         session: ProxiedSession,
         starter: Starter,
         packages: Packages,
+        output: Output,
         ended: Callable[[], None],
     ) -> None:
         self.session = session
         self.server: Optional[LiveServer] = None
+        self.output = output
         self.first_answer: Optional[bytes] = None
         self._starter = starter
         self._packages = packages
@@ -117,7 +122,10 @@ class Host:
         self.carry_out(gone)
 
     def add_logs(self) -> Attachment:
-        """Takes a log stream on; :meth:`drop_logs` is to follow."""
+        """Takes a log stream on, in place of an older one; :meth:`drop_logs` is to follow."""
+        text = "A newer log stream of the same client has taken over."
+        for older in self._logs:
+            older.break_off(Refused("UNAVAILABLE", text, wire.REASON_SUPERSEDED))
         mine = Attachment()
         self._logs.add(mine)
         return mine
@@ -132,15 +140,15 @@ class Host:
         # At once: setting the runtime environment up may take longer than the client's own pin.
         self._keeping = self._task(self._keep_packages())
 
-    async def serving(self) -> LiveServer:
-        """Waits until the session has a server.
+    async def serving(self, but: Optional[LiveServer] = None) -> LiveServer:
+        """Waits until the session has a server, another one than ``but``.
 
         Raises:
             Refused: the session has ended.
         """
         while True:
             self._require_live()
-            if self.session.state in UP and self.server is not None:
+            if self.session.state in UP and self.server not in (None, but):
                 return self.server
             await self._changed.wait()
 
@@ -167,6 +175,7 @@ class Host:
         self._changed.set()
         self._changed = asyncio.Event()
         if self.session.ended:
+            self.output.close()
             self._ended()
 
     def _spawn(self, effect: Spawn) -> None:
@@ -224,6 +233,8 @@ class Host:
             await self._starter.dispose(server, gently=False)
             return
         self.server = server
+        if server.facts.job:
+            self.output.add_job(server.facts.job, server.facts.style, self.session.first)
         if server.incarnation == self.session.first:
             self.first_answer = server.answer
         self._task(self._watch(server))
@@ -283,11 +294,13 @@ class Hosts:
     Args:
         starter: starts the sessions' servers.
         packages: keeps what they run from being deleted.
+        outputs: gets what the sessions' workers print.
     """
 
-    def __init__(self, starter: Starter, packages: Packages) -> None:
+    def __init__(self, starter: Starter, packages: Packages, outputs: Outputs) -> None:
         self._starter = starter
         self._packages = packages
+        self._outputs = outputs
         self._table = SessionTable()
         self._hosts: Dict[ProxiedSession, Host] = {}
         self._leaving: Set[Host] = set()
@@ -309,7 +322,8 @@ class Hosts:
         if caller.reconnecting:
             return self._hosts[self._table.reconnect(caller)]
         session = self._table.open(caller)
-        host = Host(session, self._starter, self._packages, lambda: self._bury(session))
+        output = self._outputs.open()
+        host = Host(session, self._starter, self._packages, output, lambda: self._bury(session))
         self._hosts[session] = host
         self._appeared.set()
         self._appeared = asyncio.Event()

@@ -12,12 +12,14 @@ from ray._common.tls_utils import add_port_to_grpc_server
 from ray._private.grpc_utils import create_grpc_server_with_interceptors
 from ray._private.ray_constants import env_integer
 from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._raylet import GcsLogSubscriber
 from ray.util.client.limits import GRPC_OPTIONS
 from ray.util.client.server.proxy import health
 from ray.util.client.server.proxy.gcs import Gcs
 from ray.util.client.server.proxy.host import Hosts
 from ray.util.client.server.proxy.launcher import Launcher
 from ray.util.client.server.proxy.methods import Methods
+from ray.util.client.server.proxy.output import Outputs
 from ray.util.client.server.proxy.packages import Packages
 from ray.util.client.server.proxy.ports import Ports
 from ray.util.client.server.proxy.runtime_env import RuntimeEnvAgent
@@ -73,7 +75,8 @@ class Proxier:
         self._agent = RuntimeEnvAgent(settings.runtime_env_agent_address, address, settings.node_id)
         ports = Ports.scattered(local)
         self._starter = Starter(local, launcher, self._agent, ports, WARM_SERVERS)
-        self._hosts = Hosts(self._starter, Packages(self._gcs))
+        self._outputs = Outputs(lambda: GcsLogSubscriber(address=address))
+        self._hosts = Hosts(self._starter, Packages(self._gcs), self._outputs)
         self._server = create_grpc_server_with_interceptors(options=_OPTIONS, asynchronous=True)
         self._server.add_generic_rpc_handlers((Methods(self._hosts, self._gcs),))
         self._health: Optional[asyncio.Task] = None
@@ -108,6 +111,7 @@ class Proxier:
         await self._hosts.shutdown()
         await self._starter.close()
         await self._server.stop(grace)
+        await self._outputs.close()
         self._agent.close()
         self._gcs.close()
 

@@ -27,6 +27,7 @@ _NOT_ONWARD = frozenset(
         wire.SECRET_KEY,
         wire.SERVER_KEY,
         wire.INCARNATION_KEY,
+        wire.OUTPUT_KEY,
     }
 )
 

@@ -24,6 +24,7 @@ from ray.util.client.server.proxy.warm import CannotStart, Listening, WarmServer
 from ray.util.client.session import wire
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.session.peek import INIT, peek
+from ray.util.client.session.printed import Style
 from ray.util.client.session.proxied import ProxiedSession, SavedInit, ServerFacts
 from ray.util.client.session.registrations import Registration
 
@@ -309,7 +310,9 @@ def _understood(answer: bytes, first: bool) -> ServerFacts:
     if not init.ok:
         # A first client sees the server's own words; later there is no init to answer.
         raise StartFailed(init.msg, answer if first else None)
-    return ServerFacts(frozenset(init.capabilities), init.namespace)
+    output = init.worker_output
+    style = Style(output.node_ip, output.colour)
+    return ServerFacts(frozenset(init.capabilities), init.namespace, output.job, style)
 
 
 async def _register_again(stream: grpc.aio.StreamStreamCall, session: ProxiedSession) -> None:
