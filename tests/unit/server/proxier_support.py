@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import socket
 from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Dict, List, Optional, Tuple
 
@@ -12,12 +14,23 @@ from ray.util.client import protocol
 from ray.util.client.server.proxy.host import Hosts
 from ray.util.client.server.proxy.launcher import NotReady
 from ray.util.client.server.proxy.methods import Methods
+from ray.util.client.server.proxy.output import Outputs
 from ray.util.client.server.proxy.ports import Ports
 from ray.util.client.server.proxy.starter import Starter
 from ray.util.client.session import wire
 
 HOST = "127.0.0.1"
 LIMIT_S = 30.0
+
+
+def unused_ports(count: int) -> List[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind((HOST, 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 def init_request(grace: int = 30, req_id: int = 1) -> Any:
@@ -127,6 +140,9 @@ class FakeServer:
             answer.init.msg = "the init was refused" if self.script.refuses_init else ""
             answer.init.capabilities.extend(self.script.capabilities)
             answer.init.namespace = request.init.namespace or "first namespace"
+            if self.script.tells_jobs:
+                job = f"job{self.script.servers.index(self) + 1}"
+                answer.init.worker_output.job = job
         elif kind == "put":
             answer.put.id = request.put.register_as or b"id of " + request.put.data
             answer.put.valid = True
@@ -174,6 +190,7 @@ class Script:
         gate: launches wait until it is open; it is at first.
         stillborn: so many of the next processes die before they listen.
         dies_on_init: so many of the next inits kill their server.
+        tells_jobs: whether servers tell their job (job1, job2 …), so that its output is streamed.
     """
 
     def __init__(self) -> None:
@@ -186,6 +203,7 @@ class Script:
         self.stillborn = 0
         self.dies_on_init = 0
         self.refuses_init = False
+        self.tells_jobs = False
         self.capabilities: Tuple[str, ...] = wire.CAPABILITIES
 
     async def launch(
@@ -208,6 +226,51 @@ class Script:
 class FakeGcs:
     async def call(self, name: str, request: bytes) -> bytes:
         return protocol.KVGetResponse(value=b"from the store").SerializeToString()
+
+
+class Channel:
+    """The cluster's channel of what workers print: stands in for Ray's ``GcsLogSubscriber``.
+
+    Attributes:
+        made: how many subscribers there have been.
+        open: how many there are.
+        fails: so many of the next subscriptions are refused.
+    """
+
+    def __init__(self) -> None:
+        self.made = self.open = self.fails = 0
+        self.subscribed = 0
+        self._batches: queue.Queue[Any] = queue.Queue()
+
+    def __call__(self) -> Channel:
+        self.made += 1
+        self.open += 1
+        return self
+
+    def publish(self, job: str, *lines: str, is_err: bool = False, pid: str = "1") -> None:
+        self._batches.put(
+            {"job": job, "pid": pid, "ip": "", "is_err": is_err, "lines": list(lines)}
+        )
+
+    def go_away(self) -> None:
+        """As a store that is restarted: whoever reads gets nothing."""
+        self._batches.put(None)
+
+    def subscribe(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise OSError("no store there")
+        self.subscribed += 1
+
+    def poll(self, timeout: float) -> Any:
+        try:
+            return self._batches.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        self.open = 0
+        self._batches.put(None)
 
 
 class FakePackages:
@@ -249,6 +312,12 @@ class Client:
     def logs(self) -> Any:
         return self._logs.Logstream(metadata=self.metadata)
 
+    async def logs_from(self, shown: Optional[int], enabled: bool = True) -> Any:
+        """A log stream whose client tells what it has shown; None: as a stock client."""
+        stream = self.logs()
+        await stream.write(protocol.LogSettingsRequest(enabled=enabled, shown=shown))
+        return stream
+
     def wait(self) -> Any:
         """A call beside the data stream, as good as any."""
         return self.driver.WaitObject(protocol.WaitRequest(), metadata=self.metadata)
@@ -265,8 +334,11 @@ class Client:
 class World:
     """The proxier under test and what is around it."""
 
-    def __init__(self, script: Script, hosts: Hosts, ports: RecordingPorts, port: int) -> None:
+    def __init__(
+        self, script: Script, hosts: Hosts, ports: RecordingPorts, port: int, printed: Channel
+    ) -> None:
         self.script, self.hosts, self.ports = script, hosts, ports
+        self.printed = printed
         self.address = f"{HOST}:{port}"
         self.channel = grpc.aio.insecure_channel(self.address)
 
@@ -303,12 +375,14 @@ async def a_world(free_ports: List[int]) -> AsyncIterator[World]:
     script = Script()
     ports = RecordingPorts(free_ports)
     starter = Starter(HOST, script, FakeAgent(), ports)  # type: ignore[arg-type]
-    hosts = Hosts(starter, FakePackages())  # type: ignore[arg-type]
+    channel = Channel()
+    outputs = Outputs(channel)
+    hosts = Hosts(starter, FakePackages(), outputs)  # type: ignore[arg-type]
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Methods(hosts, FakeGcs()),))  # type: ignore[arg-type]
     port = server.add_insecure_port(f"{HOST}:0")
     await server.start()
-    world = World(script, hosts, ports, port)
+    world = World(script, hosts, ports, port, channel)
     try:
         yield world
     finally:
@@ -316,6 +390,8 @@ async def a_world(free_ports: List[int]) -> AsyncIterator[World]:
         await world.channel.close()
         await within(hosts.shutdown())
         await server.stop(None)
+        await within(outputs.close())
+    assert not channel.open
 
 
 class FakeAgent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import grpc
 import pytest
@@ -18,20 +17,11 @@ from tests.unit.server.proxier_support import (
     info_request,
     init_request,
     put_request,
+    unused_ports,
     within,
 )
 
 GONE = "Attempted to reconnect a session that has already been cleaned up"
-
-
-def unused_ports(count):
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 @pytest.fixture
@@ -503,47 +493,6 @@ async def test_a_deadline_is_passed_on(world):
     world.script.hangs.set()
     call = client.driver.WaitObject(protocol.WaitRequest(), metadata=client.metadata, timeout=0.3)
     assert (await failure(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
-
-
-async def test_logs_are_passed_on_and_asked_for_early(world):
-    client = world.client()
-    logs = client.logs()
-    await logs.write(protocol.LogSettingsRequest(enabled=True, loglevel=20))
-    await client.begin()
-    assert (await within(logs.read())).msg == "level 20"
-    await logs.done_writing()
-    assert await within(logs.read()) is grpc.aio.EOF
-    assert await logs.code() is grpc.StatusCode.OK
-
-
-async def test_a_log_stream_breaks_with_its_server_and_the_next_finds_the_next_one(world):
-    client = world.client()
-    await client.begin()
-    logs = client.logs()
-    await logs.write(protocol.LogSettingsRequest(loglevel=20))
-    await within(logs.read())
-    await world.script.servers[0].die()
-    error = await broken(logs)
-    assert (error.code(), reason(error)) == (
-        grpc.StatusCode.UNAVAILABLE,
-        wire.REASON_SERVER_DIED,
-    )
-    logs = client.logs()
-    await logs.write(protocol.LogSettingsRequest(loglevel=10))
-    assert (await within(logs.read())).msg == "level 10"
-    assert world.script.servers[1].metadata[-1][wire.INCARNATION_KEY] == "2"
-
-
-async def test_log_streams_end_well_with_a_session_that_ends_well(world):
-    client = world.client()
-    stream = await client.begin()
-    logs = client.logs()
-    await logs.write(protocol.LogSettingsRequest(loglevel=20))
-    await within(logs.read())
-    await stream.write(cleanup_request())
-    await stream.done_writing()
-    assert await within(logs.read()) is grpc.aio.EOF
-    assert await logs.code() is grpc.StatusCode.OK
 
 
 # -- who may not

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Awaitable, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 from ray.util.client.session.printed import Style, Text, shown
 
@@ -73,10 +73,10 @@ class Subscription:
         )
         self._thread.start()
 
-    async def end(self) -> None:
-        """Ends the subscription; returns when its thread has ended."""
+    def end(self) -> Awaitable[None]:
+        """Ends the subscription. What is returned is done when its thread has ended."""
         self._ended.set()
-        await asyncio.to_thread(self._leave)
+        return asyncio.to_thread(self._leave)
 
     def _leave(self) -> None:
         subscriber = self._subscriber
