@@ -36,8 +36,22 @@ async def stream(world):
     return await listening(world, await world.client().logs_from(shown=0))
 
 
+async def logged(stream):
+    """The next thing that a server logs."""
+    while (data := await within(stream.read())).level < 0 or data.seq:
+        pass
+    return data.msg
+
+
+async def printed(stream):
+    """The next message of lines that workers printed, or of lines that were dropped."""
+    while not (data := await within(stream.read())).seq:
+        pass
+    return data
+
+
 async def listening(world, stream):
-    await within(stream.read())  # what the server logs, which is up then
+    await logged(stream)  # its server is up then
     await world.until(lambda: world.printed.subscribed)
     return stream
 
@@ -46,7 +60,7 @@ async def texts(stream, count):
     """The next ``count`` lines of workers, without their prefix."""
     got = []
     while len(got) < count:
-        data = await within(stream.read())
+        data = await printed(stream)
         if data.level < 0:
             got += [line.rpartition(" ")[2] for line in data.msg.splitlines()]
     return got
@@ -90,7 +104,7 @@ async def test_a_log_stream_outlives_its_server_and_asks_the_next_one_for_the_sa
 async def test_what_was_shown_is_not_told_to_the_server(world, stream):
     await stream.write(protocol.LogSettingsRequest(enabled=True, shown=17))
     await stream.write(protocol.LogSettingsRequest(enabled=True, loglevel=10, shown=17))
-    assert (await within(stream.read())).msg == "level 10"
+    assert await logged(stream) == "level 10"
 
 
 async def test_log_streams_end_well_with_a_session_that_ends_well(world):
@@ -146,7 +160,7 @@ async def test_a_client_can_not_silence_a_server_by_metadata(world):
     world.script.tells_jobs = False
     client.metadata += ((wire.OUTPUT_KEY, "proxier"),)
     await client.begin()
-    await within((await client.logs_from(shown=0)).read())
+    await logged(await client.logs_from(shown=0))
     assert wire.OUTPUT_KEY not in world.script.servers[0].metadata[-1]
 
 
@@ -172,7 +186,7 @@ async def test_what_the_autoscaler_says_is_left_to_the_server(world, stream):
 async def test_standard_error_is_told_from_standard_output(world, stream):
     world.printed.publish("job1", "out")
     world.printed.publish("job1", "err", is_err=True)
-    out, err = await within(stream.read()), await within(stream.read())
+    out, err = await printed(stream), await printed(stream)
     assert (out.level, out.name, err.level, err.name) == (-1, "stdout", -2, "stderr")
     assert out.seq and err.seq == out.seq + 1
 
@@ -183,8 +197,8 @@ async def test_standard_error_is_told_from_standard_output(world, stream):
 async def test_a_stream_gets_what_its_client_has_not_shown(world, stream):
     world.printed.publish("job1", "a")
     world.printed.publish("job1", "b", "c")
-    shown = (await within(stream.read())).seq
-    await within(stream.read())
+    shown = (await printed(stream)).seq
+    await printed(stream)
     stream.cancel()
     world.printed.publish("job1", "d")
     again = await world.client().logs_from(shown)
@@ -194,8 +208,8 @@ async def test_a_stream_gets_what_its_client_has_not_shown(world, stream):
 async def test_what_was_shown_is_not_kept(world, stream):
     world.printed.publish("job1", "a")
     world.printed.publish("job1", "b")
-    await within(stream.read())
-    last = (await within(stream.read())).seq
+    await printed(stream)
+    last = (await printed(stream)).seq
     await stream.write(protocol.LogSettingsRequest(enabled=True, shown=last))
     (session,) = world.hosts._hosts.values()
     await world.until(lambda: len(session.output._lines) == 0)
@@ -220,7 +234,7 @@ async def test_the_jobs_of_dead_servers_go_on(world, stream):
     world.printed.publish("job1", "a", "moment", "before")
     assert await texts(stream, 3) == ["a", "moment", "before"]
     world.script.gate.set()
-    await within(stream.read())
+    await logged(stream)
     world.printed.publish("job1", "detached")
     world.printed.publish("job2", "new")
     assert await texts(stream, 2) == ["detached", "new"]
@@ -230,7 +244,7 @@ async def test_a_session_that_was_begun_anew_numbers_from_further_on(world, stre
     for _ in range(3):
         world.printed.publish("job1", "old")
     await texts(stream, 2)
-    shown = (await within(stream.read())).seq
+    shown = (await printed(stream)).seq
     anew = world.client("c2")
     request = init_request()
     request.init.after = 5
@@ -240,6 +254,31 @@ async def test_a_session_that_was_begun_anew_numbers_from_further_on(world, stre
     logs = await listening(world, await anew.logs_from(shown))
     world.printed.publish("job2", "new")
     assert await texts(logs, 1) == ["new"]
+
+
+async def test_a_client_is_told_the_jobs_of_its_session(world, stream):
+    again = await world.client().logs_from(shown=0)
+    while not (data := await within(again.read())).outputs:
+        pass
+    assert [output.job for output in data.outputs] == ["job1"]
+    await world.script.servers[0].die()
+    while not (data := await within(again.read())).outputs:
+        pass
+    assert [output.job for output in data.outputs] == ["job1", "job2"]
+
+
+async def test_a_proxier_that_was_started_anew_is_told_of_earlier_jobs(world):
+    client = world.client()
+    logs = client.logs()
+    await logs.write(protocol.LogSettingsRequest(enabled=True, shown=7, outputs=[OLD_JOB]))
+    await client.begin()
+    await listening(world, logs)
+    world.printed.publish("old", "detached")
+    world.printed.publish("job1", "new")
+    assert await texts(logs, 2) == ["detached", "new"]
+
+
+OLD_JOB = protocol.WorkerOutput(job="old")
 
 
 async def test_more_than_can_be_kept_is_dropped_and_told_once(world, stream, monkeypatch):
@@ -254,9 +293,7 @@ async def test_more_than_can_be_kept_is_dropped_and_told_once(world, stream, mon
     world.printed.publish("job1", "end")
     await texts(stream, 1)
     again = await other.logs_from(shown=0)
-    notice = await within(again.read())
-    if notice.level == 0:  # what the server logs may come first
-        notice = await within(again.read())
+    notice = await printed(again)
     assert notice.msg.startswith("7 lines that workers printed were dropped")
     assert await texts(again, 3) == ["7", "8", "9"]
     third = await other.logs_from(shown=notice.seq)

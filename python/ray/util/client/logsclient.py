@@ -6,7 +6,7 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -46,6 +46,8 @@ class LogstreamClient:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._wanted: Any | None = None
+        # The session's jobs; the cluster told them, and may have to be told.
+        self._outputs: list[Any] = []
         # Of what workers printed, the newest that was shown, and how much since the cluster knows.
         self._shown = 0
         self._untold_chars = 0
@@ -89,13 +91,18 @@ class LogstreamClient:
             self._wanted = request
             self._tell()
 
-    def _tell(self) -> None:
+    def _tell(self, outputs: Iterable[Any] = ()) -> None:
         """Sends what is wanted, and what was shown. To be called with the lock held."""
-        self._wanted.shown = self._shown
+        wanted = self._wanted
+        self._requests.put(
+            protocol.LogSettingsRequest(
+                enabled=wanted.enabled,
+                loglevel=wanted.loglevel,
+                shown=self._shown,
+                outputs=outputs,
+            )
+        )
         self._untold_chars = 0
-        request = protocol.LogSettingsRequest()
-        request.CopyFrom(self._wanted)
-        self._requests.put(request)
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -122,7 +129,9 @@ class LogstreamClient:
             if self._closing.is_set():
                 call.cancel()
         for record in call:
-            if record.level < 0:
+            if record.outputs:
+                self._outputs = list(record.outputs)
+            elif record.level < 0:
                 self.stdstream(level=record.level, msg=record.msg)
             else:
                 self.log(level=record.level, msg=record.msg)
@@ -142,5 +151,5 @@ class LogstreamClient:
             self._requests.put(None)
             self._requests = queue.SimpleQueue()
             if self._wanted is not None:
-                self._tell()
+                self._tell(self._outputs)
             return self._requests

@@ -139,6 +139,7 @@ class Host:
         self.carry_out(self.session.begin(init))
         # At once: setting the runtime environment up may take longer than the client's own pin.
         self._keeping = self._task(self._keep_packages())
+        self.output.begin(self.session.first)
 
     async def serving(self, but: Optional[LiveServer] = None) -> LiveServer:
         """Waits until the session has a server, another one than ``but``.
@@ -234,7 +235,7 @@ class Host:
             return
         self.server = server
         if server.facts.job:
-            self.output.add_job(server.facts.job, server.facts.style, self.session.first)
+            self.output.add_jobs({server.facts.job: server.facts.style})
         if server.incarnation == self.session.first:
             self.first_answer = server.answer
         self._task(self._watch(server))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import AsyncIterator, NamedTuple, Optional, Union
+from typing import AsyncIterator, Mapping, NamedTuple, Optional, Union
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -16,8 +16,11 @@ from ray.util.client.server.proxy.starter import EXIT_SEEN_S, LiveServer
 from ray.util.client.server.proxy.tasks import drop
 from ray.util.client.session import wire
 from ray.util.client.session.loglines import Dropped, Piece
+from ray.util.client.session.printed import Style
 from ray.util.client.session.proxied import Refused
 
+# How many earlier jobs of its session a client may tell; the newest count.
+_TOLD_JOBS = 1000
 _STREAMS = {False: (-1, "stdout"), True: (-2, "stderr")}
 
 
@@ -92,6 +95,8 @@ class _Stream:
             settings = _understood(data)
             if settings.shown is not None:
                 self._output.forget(settings.shown)
+            if settings.jobs:
+                self._output.add_jobs(settings.jobs)
             self._output.want(settings.enabled)
             self._settings = settings
             self._tell()
@@ -172,9 +177,13 @@ class _Stream:
             await self._told.wait()
         shown = self._settings.shown
         have = shown or 0
+        told: Mapping[str, Style] = {}
         while True:
             next_one = self._output.after(have)
-            if next_one is not None:
+            if shown is not None and told != self._output.jobs:
+                told = self._output.jobs
+                await self._write(_jobs_data(told))
+            elif next_one is not None:
                 have = next_one.number
                 if shown is None:
                     # This client can't tell what it has shown, and must not see anything twice.
@@ -193,13 +202,14 @@ class _Stream:
 class _Settings(NamedTuple):
     """What a client asks for, in a serialised LogSettingsRequest too.
 
-    ``shown``: see there; None from a client that does not tell.
+    ``shown``: see there; None from a client that does not tell. ``jobs``: see ``outputs`` there.
     """
 
     message: bytes
     enabled: bool
     level: int
     shown: Optional[int]
+    jobs: Mapping[str, Style]
 
     def asks_the_same(self, other: Optional[_Settings]) -> bool:
         return other is not None and (self.enabled, self.level) == (other.enabled, other.level)
@@ -211,7 +221,15 @@ def _understood(data: bytes) -> _Settings:
     except DecodeError as e:
         raise Refused("INVALID_ARGUMENT", "A message of the log stream is malformed.") from e
     shown = request.shown if request.HasField("shown") else None
-    return _Settings(data, request.enabled, request.loglevel, shown)
+    jobs = {told.job: Style(told.node_ip, told.colour) for told in request.outputs[-_TOLD_JOBS:]}
+    return _Settings(data, request.enabled, request.loglevel, shown, jobs)
+
+
+def _jobs_data(jobs: Mapping[str, Style]) -> bytes:
+    data = protocol.LogData(level=_STREAMS[False][0])
+    for job, style in jobs.items():
+        data.outputs.add(job=job, node_ip=style.node_ip, colour=style.colour)
+    return data.SerializeToString()
 
 
 def _log_data(what: Union[Piece, Dropped]) -> bytes:

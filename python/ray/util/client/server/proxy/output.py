@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Union
 
 from ray.util.client.server.proxy.subscription import Printed, Route, Routes, Subscription
 from ray.util.client.session.loglines import Dropped, LogLines, Piece
@@ -25,25 +25,22 @@ class Output:
     """
 
     def __init__(self, arrange: Callable[[Output], None]) -> None:
-        self.jobs: Dict[str, Style] = {}
+        self.jobs: Mapping[str, Style] = {}
         self.wanted = False
         self._arrange = arrange
         self._closed = False
         self._lines: Optional[LogLines] = None
         self._changed = asyncio.Event()
 
-    def add_job(self, job: str, style: Style, beginning: int) -> None:
-        """A server of the session told its job.
+    def begin(self, beginning: int) -> None:
+        """The session begins. ``beginning`` grows each time that it is begun."""
+        self._lines = LogLines(beginning)
 
-        Args:
-            job: the id in hex.
-            style: how its output is to look.
-            beginning: grows each time that the session is begun.
-        """
-        self.jobs[job] = style
-        if self._lines is None:
-            self._lines = LogLines(beginning)
+    def add_jobs(self, jobs: Mapping[str, Style]) -> None:
+        """Adds jobs whose output the client is to see: their ids in hex, and how it is to look."""
+        self.jobs = {**self.jobs, **jobs}
         self._arrange(self)
+        self.wake()
 
     def want(self, wanted: bool) -> None:
         """Tells whether the client is to see what is printed from now on."""
@@ -135,5 +132,5 @@ def _routes(outputs: Iterable[Output]) -> Routes:
         for job, style in output.jobs.items():
             of_job[job] = (*of_job.get(job, ()), Route(output, style))
         if output.jobs:
-            jobless.append(Route(output, next(reversed(output.jobs.values()))))
+            jobless.append(Route(output, next(reversed([*output.jobs.values()]))))
     return Routes(of_job, tuple(jobless))
