@@ -128,6 +128,9 @@ class FakeServer:
                 self.script.dies_on_init -= 1
                 asyncio.ensure_future(self.die())
                 await asyncio.Event().wait()
+            if request.WhichOneof("type") == "connection_cleanup" and self.script.dies_on_cleanup:
+                asyncio.ensure_future(self.die())
+                await asyncio.Event().wait()
             if request.WhichOneof("type") == "terminate":
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no more of this")
             yield self._answer(request)
@@ -191,6 +194,7 @@ class Script:
         stillborn: so many of the next processes die before they listen.
         dies_on_init: so many of the next inits kill their server.
         tells_jobs: whether servers tell their job (job1, job2 …), so that its output is streamed.
+        dies_on_cleanup: whether goodbyes kill their server.
     """
 
     def __init__(self) -> None:
@@ -202,6 +206,7 @@ class Script:
         self.hanging = asyncio.Event()
         self.stillborn = 0
         self.dies_on_init = 0
+        self.dies_on_cleanup = False
         self.refuses_init = False
         self.tells_jobs = False
         self.capabilities: Tuple[str, ...] = wire.CAPABILITIES

@@ -110,6 +110,32 @@ async def test_a_client_that_takes_its_leave_ends_its_session(world):
     assert "its client has disconnected" in error.details()
 
 
+async def test_a_goodbye_that_kills_the_server_ends_the_session(world):
+    client = world.client()
+    stream = await client.begin()
+    world.script.dies_on_cleanup = True
+    await stream.write(cleanup_request())
+    assert reason(await broken(stream)) == wire.REASON_SERVER_DIED
+    await world.until(lambda: world.ports.out == 0)
+    assert len(world.hosts) == 0
+    assert "its client has disconnected" in (await broken(client.stream(True))).details()
+
+
+async def test_a_goodbye_to_a_dead_server_ends_the_session(world):
+    client = world.client()
+    stream = await client.begin()
+    (server,) = world.script.servers
+    asked = asyncio.Event()
+    # The kernel tells of the exit before the loop does.
+    server.exited = lambda: asked.set() or True
+    await stream.write(cleanup_request())
+    await within(asked.wait())
+    await server.die()
+    await broken(stream)
+    await world.until(lambda: world.ports.out == 0)
+    assert len(world.hosts) == 0
+
+
 async def test_a_lost_connection_is_carried_on_with_the_same_server(world):
     client = world.client()
     (await client.begin()).cancel()

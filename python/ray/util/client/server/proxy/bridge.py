@@ -110,7 +110,10 @@ class Bridge:
             if data is grpc.aio.EOF:
                 break
             if self._server_gone():
-                # Not handed over: the client may safely send it to the next server.
+                # Not handed over: the client may safely send it to the next server. But for a
+                # goodbye, after which it does not come back.
+                if peek(data).kind == CONNECTION_CLEANUP:
+                    self._look_at_request(data)
                 return
             self._look_at_request(data)
             try:

@@ -113,9 +113,12 @@ class Host:
             cleanup: why the session ends with it; None: the client may come back.
         """
         mine.finished.set()
-        if self._data is not mine:
+        if self._data is mine:
+            self._data = None
+        elif cleanup is None:
             return
-        self._data = None
+        # A goodbye counts also if the server died of it, and the stream is not the session's
+        # any more: nobody will come back for the next one.
         if self.session.ended:
             return
         gone = self.session.client_gone() if cleanup is None else self.session.cleanup(cleanup)
