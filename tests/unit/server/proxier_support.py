@@ -6,7 +6,7 @@ import asyncio
 import queue
 import socket
 from contextlib import asynccontextmanager
-from typing import Any, AsyncIterator, Dict, List, Optional, Tuple
+from typing import Any, AsyncIterator, Callable, Dict, List, Optional, Tuple
 
 import grpc
 
@@ -68,6 +68,7 @@ class FakeServer:
         seen: the requests of all its data streams, in their order.
         metadata: of each call, in their order.
         ended: how the proxier ended it: True gently, False at once; None if it did not.
+        kernel_says: tells whether the process has exited.
     """
 
     log_name = "ray_client_server_1.err"
@@ -81,6 +82,7 @@ class FakeServer:
         self.metadata: List[Dict[str, Any]] = []
         self.ended: Optional[bool] = None
         self._gone = asyncio.Event()
+        self.kernel_says: Callable[[], bool] = self._gone.is_set
         self._grpc = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         for methods in (protocol.DRIVER, protocol.DATA_STREAMER, protocol.LOG_STREAMER):
             self._grpc.add_generic_rpc_handlers((protocol.handler(methods, self),))
@@ -96,7 +98,7 @@ class FakeServer:
         return not self._gone.is_set()
 
     def exited(self) -> bool:
-        return self._gone.is_set()
+        return self.kernel_says()
 
     async def wait(self, timeout: Optional[float] = None) -> bool:
         try:

@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from ray.util.client import protocol
-from ray.util.client.server.proxy import starter
+from ray.util.client.server.proxy import host
+from ray.util.client.server.proxy.starter import Starter, StartFailed
 from ray.util.client.session import wire
 from tests.unit.server.proxier_support import (
     a_world,
@@ -127,7 +128,7 @@ async def test_a_goodbye_to_a_dead_server_ends_the_session(world):
     (server,) = world.script.servers
     asked = asyncio.Event()
     # The kernel tells of the exit before the loop does.
-    server.exited = lambda: asked.set() or True
+    server.kernel_says = lambda: asked.set() or True
     await stream.write(cleanup_request())
     await within(asked.wait())
     await server.die()
@@ -201,38 +202,30 @@ async def test_shutdown_kills_a_server_on_its_way_up(world):
     assert world.ports.out == 0
 
 
-async def test_shutdown_kills_a_server_whose_start_succeeds_while_it_is_cancelled(
-    world, monkeypatch
-):
-    class Stubborn:
-        """Python's asyncio before 3.12: does not heed a cancellation of work that is done."""
+@pytest.mark.parametrize("fails", [False, True])
+async def test_shutdown_in_the_moment_in_which_a_server_comes_up(world, monkeypatch, caplog, fails):
+    start, come = Starter.start, asyncio.Event()
 
-        def __getattr__(self, name):
-            return getattr(asyncio, name)
+    async def uncancelled(starter, session, users):
+        server = await start(starter, session, users)
+        come.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if fails:
+                await starter.dispose(server, gently=False)
+                raise StartFailed("it died") from None
+        return server
 
-        async def wait_for(self, work, timeout):
-            working = asyncio.ensure_future(work)
-            try:
-                return await asyncio.shield(working)
-            except asyncio.CancelledError:
-                return await working
-
-    reached = asyncio.Event()
-
-    async def answered_late(stream):
-        reached.set()
-        await asyncio.sleep(0.05)
-        return await read(stream)
-
-    read = starter._read
-    monkeypatch.setattr(starter, "_read", answered_late)
-    monkeypatch.setattr(starter, "asyncio", Stubborn())
-    stream = world.client().stream()
-    await stream.write(init_request())
-    await within(reached.wait())
+    monkeypatch.setattr(Starter, "start", uncancelled)
+    # Ray's loggers don't hand on to the root's.
+    monkeypatch.setattr(host.logger, "handlers", [caplog.handler])
+    await world.client().stream().write(init_request())
+    await within(come.wait())
     await within(world.hosts.shutdown())
-    assert [server.ended for server in world.script.servers] == [False]
+    assert world.script.servers[0].ended is False
     assert world.ports.out == 0
+    assert "Fault" not in caplog.text
 
 
 # -- a server's death
