@@ -115,3 +115,32 @@ def test_a_server_s_death_after_it_counts_on(client: Client, proxier: Proxier) -
         kill(server)
     assert client.run("ray.get([put, unseen])") == ["put", 3]
     assert client.run("ray.util.client.session.info().incarnation") == 3
+
+
+def test_what_workers_print_after_it_comes(client: Client, proxier: Proxier) -> None:
+    client.run(
+        """
+        @ray.remote(lifetime="detached", num_cpus=0, name="speaker")
+        class Speaker:
+            def say(self, text):
+                print(text)
+
+        @ray.remote(num_cpus=0)
+        def say(text):
+            print(text)
+
+        speaker = Speaker.remote()
+        ray.get(speaker.say.remote("said before"))
+        """
+    )
+    client.wait_output("said before")
+    for text in ("said after it", "said after both"):
+        proxier.kill()
+        proxier.start()
+        # An actor of the first job, and a worker of the newest.
+        client.run("ray.get([put, speaker.say.remote(text)])", text=text)
+        client.wait_output(text)
+        client.run("ray.get(say.remote(text + ', too'))", text=text)
+        client.wait_output(text + ", too")
+    client.run("ray.kill(speaker)")
+    assert client.output().count("said before") == 1
