@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 RUNS ?= 1000000
 SEED ?= 1
+CONNECTIONS ?= 10000
 
 BUILD_ENV := build/env
 LINT_ENV := build/lint
@@ -27,12 +28,14 @@ RUN := RAY_AUTH_MODE=disabled REQUIRE_CYTHON=1 RECONNECT_WHEEL="$$(cat build/whe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help wheel venv stock-venv test fuzz lint bench demo dev undev manifest clean distclean
+.PHONY: help wheel venv stock-venv test fuzz hostile sanitize lint bench demo dev undev manifest clean distclean
 
 help:
 	@echo 'make demo [ADDRESS=ray://host:port]  see a session outlive its server'
 	@echo 'make test [TESTS=path]               run the tests (PYTEST_ARGS= for more)'
 	@echo 'make fuzz [RUNS=1000000 SEED=1]      any bytes for all that reads what others have written'
+	@echo 'make hostile [CONNECTIONS=10000]     attack a proxier while a session works (SEED=)'
+	@echo 'make sanitize                        the cache under ASan and UBSan, and under TSan'
 	@echo 'make wheel                           build dist/ray-…whl'
 	@echo 'make venv, make stock-venv           $(VENV) with the wheel, $(STOCK_VENV) with stock Ray'
 	@echo 'make bench                           run the benchmarks, side by side with stock'
@@ -93,6 +96,17 @@ test: venv stock-venv
 
 fuzz: venv
 	$(VENV)/bin/python -m tests.fuzz --runs $(RUNS) --seed $(SEED)
+
+# gRPC would write a line for each connection that is broken off.
+hostile: venv
+	GRPC_VERBOSITY=ERROR $(VENV)/bin/python -m tests.hostile \
+		--connections $(CONNECTIONS) --seed $(SEED)
+
+sanitize: venv
+	for kind in address thread; do \
+		CACHE_STRESS_STEPS=10000 $(BUILD_ENV)/bin/python ci/sanitize.py $(VENV)/bin/python $$kind \
+			$(PYTEST_ARGS) || exit 1; \
+	done
 
 build/lint.stamp: build/python ci/requirements-lint.txt
 	$(PYTHON) ci/make_venv.py $(LINT_ENV)
