@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from ray.util.client.cache import INT32_MAX
 from ray.util.client.session import wire
 from ray.util.client.session.errors import IllegalTransition
 from ray.util.client.session.machine import Machine
@@ -256,6 +257,21 @@ def test_calls_are_put_off_while_there_is_no_server():
     refusal = session(S.RECREATING).recreating()
     assert (refusal.code, refusal.reason) == ("UNAVAILABLE", wire.REASON_RECREATING)
     assert refusal.incarnation == 2
+
+
+@given(
+    st.sampled_from([1, 2**30, INT32_MAX - 20, INT32_MAX]),
+    st.lists(st.one_of(st.integers(0, 100), st.sampled_from([None, 0, -1, -(2**31), 2**31]))),
+)
+def test_what_was_handed_is_the_newest_id_that_is_one(base, offsets):
+    made, newest = session(S.SERVING), None
+    for offset in offsets:
+        if offset is None or offset <= 0 or offset == 2**31:
+            made.hand(offset or 0)  # no id of a request that is counted
+        else:
+            newest = max(newest or 0, offset)
+            made.hand((base + offset - 1) % INT32_MAX + 1)
+        assert made.handed == (None if newest is None else (base + newest - 1) % INT32_MAX + 1)
 
 
 class Walk(RuleBasedStateMachine):
