@@ -12,6 +12,7 @@ import grpc
 import ray.cloudpickle as cloudpickle
 from ray.util.client import protocol
 from ray.util.client.limits import GRPC_OPTIONS
+from ray.util.client.server import jobs
 from ray.util.client.server.dataservicer import DataServicer
 
 # Only a test that would otherwise hang waits this long, in seconds.
@@ -56,6 +57,15 @@ class FakeServicer:
     def Init(self, request: Any, context: Any = None, *, incarnation: int = 1) -> Any:
         self.inits.append(request)
         return self.init_answer
+
+    def acceptance(self, incarnation: int) -> Any:
+        return jobs.acceptance(incarnation)
+
+    def has_begun(self) -> bool:
+        return False
+
+    def pickled(self, value: Any, client_id: str, source: Optional[bytes] = None) -> bytes:
+        return cloudpickle.dumps(value)
 
     def PrepRuntimeEnv(self, request: Any) -> Any:
         return protocol.PrepRuntimeEnvResponse()

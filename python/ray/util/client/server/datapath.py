@@ -8,14 +8,10 @@ many times over.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
-import ray
-from ray._private.client_mode_hook import disable_client_hook
 from ray.util.client import protocol
-from ray.util.client.server import jobs
 from ray.util.client.server.gathering import Failure, Values
 from ray.util.client.server.inbox import Answer, Closed, Inbox, Ready
 from ray.util.client.server.outbox import Outbox
@@ -88,25 +84,53 @@ class DataStream:
             ProtocolError: the client sent what the protocol does not allow.
             CacheError: it repeated a request whose outcome is no longer known.
         """
-        self._session = session
-        outbox = Outbox(lambda: wire.CAP_BATCHES in session.capabilities)
-        while True:
-            event = self.inbox.take(wait=not self._sending and outbox.empty)
+        self.begin(session)
+        while not self.done:
+            event = self.inbox.take(wait=self.idle)
             if isinstance(event, Closed):
-                yield from outbox.flush()
+                yield from self._outbox.flush()
                 if event.superseded:
                     raise Superseded()
                 return
-            if event is None and not self._sending:
-                yield from outbox.flush()
-                continue
-            for response in self._handled(event):
-                yield from outbox.add(response)
+            handled = self.handle(event)
             # A large request must not live on while the next one is waited for.
             del event
-            if self._cleaned_up:
-                yield from outbox.flush()
-                return
+            yield from handled
+
+    # What follows never waits, so that it may be driven by something else than a thread.
+
+    def begin(self, session: Session) -> None:
+        """From now on the stream serves this session."""
+        self._session = session
+        self._outbox = Outbox(lambda: wire.CAP_BATCHES in session.capabilities)
+
+    @property
+    def idle(self) -> bool:
+        """Whether :meth:`handle` has nothing more to send without a further event."""
+        return not self._sending and self._outbox.empty
+
+    @property
+    def done(self) -> bool:
+        """Whether the client has taken its leave."""
+        return self._cleaned_up
+
+    def handle(self, event: Any) -> Iterator[Any]:
+        """Does what an event asks for and yields the messages that are to be sent now.
+
+        Args:
+            event: a request, or a result, out of the inbox; None where there is none. What is
+                ready together is gathered until then.
+
+        Raises:
+            ProtocolError, CacheError: as :meth:`responses`.
+        """
+        if event is None and not self._sending:
+            yield from self._outbox.flush()
+            return
+        for response in self._handled(event):
+            yield from self._outbox.add(response)
+        if self._cleaned_up:
+            yield from self._outbox.flush()
 
     def _handled(self, event: Any) -> Iterator[Any]:
         """Does what an event asks for, and then a piece of what is being sent."""
@@ -120,7 +144,7 @@ class DataStream:
                 response = self._answer(request)
                 if response is not None:
                     yield response
-        if self._sending:
+        if self._sending and not self._cleaned_up:
             yield from self._next_chunk()
 
     def _answer(self, request: Any) -> Optional[Any]:
@@ -138,11 +162,7 @@ class DataStream:
         return self._done_once(work, request) if once else self._done(work, request)
 
     def _check_begun(self, kind: str) -> None:
-        if self._session.initialised:
-            return
-        with disable_client_hook():
-            begun = ray.is_initialized()
-        if not begun:
+        if not self._session.initialised and not self._servicer.has_begun():
             raise ProtocolError(f"A {kind} request was received before any init request.")
 
     def _assembled(self, kind: str, request: Any, once: bool) -> Optional[_Whole]:
@@ -175,8 +195,7 @@ class DataStream:
         return protocol.DataResponse(req_id=request.req_id, **{work.response: answer})
 
     def _send_value(self, ready: Ready) -> None:
-        client_id, value = self._session.client_id, ready.value
-        to = (client_id, self._servicer, ready.first_chunk)
+        value, first_chunk = ready.value, ready.first_chunk
         responses: Iterator[Any]
         names: Optional[Sequence[bytes]] = ()
         if isinstance(value, (Values, Failure)):
@@ -186,10 +205,13 @@ class DataStream:
         if isinstance(value, Failure):
             responses = iter((failed_get(value.error),))
         elif isinstance(value, Values):
-            responses = parts_responses(names, value.values, *to)
+            responses = parts_responses(names, value.values, self._pickled, first_chunk)
         else:
-            responses = value_responses(value, *to)
+            responses = value_responses(value, self._pickled, first_chunk)
         self._sending.append((ready.req_id, responses))
+
+    def _pickled(self, value: Any, source: Optional[bytes] = None) -> bytes:
+        return self._servicer.pickled(value, self._session.client_id, source)
 
     def _next_chunk(self) -> Iterator[Any]:
         req_id, responses = self._sending[0]
@@ -204,7 +226,7 @@ class DataStream:
     def _init(self, request: Any) -> Any:
         session = self._session
         if session.initialised:
-            return jobs.acceptance(session.incarnation)
+            return self._servicer.acceptance(session.incarnation)
         answer = self._servicer.Init(request.init, incarnation=session.incarnation)
         session.grace_s = float(max(request.init.reconnect_grace_period, 0))
         session.initialised = answer.ok
@@ -254,15 +276,13 @@ class DataStream:
         if answer is not None:
             return answer
         asked[req_id] = ()
-
-        def wait() -> None:
-            waited = self._servicer.wait_by_name(
-                wish, lambda: req_id in asked and not inbox.closed
-            )
-            if waited is not None:
-                inbox.put_result(Answer(protocol.DataResponse(req_id=req_id, wait=waited)))
-
-        threading.Thread(target=wait, name="ray_client_wait", daemon=True).start()
+        self._servicer.wait_aside(
+            wish,
+            lambda: req_id in asked and not inbox.closed,
+            lambda waited: inbox.put_result(
+                Answer(protocol.DataResponse(req_id=req_id, wait=waited))
+            ),
+        )
         return None
 
     def _withdraw(self, request: Any) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import ray.cloudpickle as cloudpickle
-from ray._private.client_mode_hook import disable_client_hook
 from ray.util.client import protocol
 from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE
-from ray.util.client.server.pickling import pickle_for_client
 from ray.util.client.session.chunks import cut
 
 # An exception in a call's details is sent as an HTTP/2 header, and peers refuse long headers.
@@ -45,7 +43,7 @@ def failed_get(error: BaseException) -> Any:
 
 
 def value_responses(
-    value: Any, client_id: str, servicer: Any, first_chunk: int = 0
+    value: Any, pickled: Callable[[Any], bytes], first_chunk: int = 0
 ) -> Iterator[Any]:
     """Yields GetResponses that carry ``value``, each made when it is asked for.
 
@@ -53,13 +51,11 @@ def value_responses(
 
     Args:
         value: what the client asked for.
-        client_id: for whom references inside the value are kept.
-        servicer: the ``RayletServicer`` that keeps them.
+        pickled: pickles it for the client.
         first_chunk: index of the first chunk wanted.
     """
     try:
-        with disable_client_hook():
-            data = memoryview(pickle_for_client(value, client_id, servicer))
+        data = memoryview(pickled(value))
     except Exception as e:  # Pickling runs the value's own code, which may raise anything.
         yield failed_get(e)
         return
@@ -70,8 +66,7 @@ def value_responses(
 def parts_responses(
     names: Sequence[bytes],
     values: Sequence[Any],
-    client_id: str,
-    servicer: Any,
+    pickled: Callable[[Any, bytes], bytes],
     first_chunk: int = 0,
 ) -> Iterator[Any]:
     """Yields GetResponses that carry the values one behind the other, each pickled by itself.
@@ -80,11 +75,7 @@ def parts_responses(
     ``names`` are those of the objects that have the values.
     """
     try:
-        with disable_client_hook():
-            parts = [
-                pickle_for_client(value, client_id, servicer, name)
-                for name, value in zip(names, values)
-            ]
+        parts = [pickled(value, name) for name, value in zip(names, values)]
     except Exception as e:  # Pickling runs the value's own code, which may raise anything.
         yield failed_get(e)
         return

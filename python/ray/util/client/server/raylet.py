@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 import ray
 from ray._private.client_mode_hook import disable_client_hook
 from ray.experimental import internal_kv
 from ray.util.client import protocol
-from ray.util.client.server import gathering, jobs, picks, queries, waiting
+from ray.util.client.server import gathering, jobs, queries, waiting
 from ray.util.client.server.held import Held, TokenReused
 from ray.util.client.server.lifetime import RayLifetime
 from ray.util.client.server.lost import vanished_actor
 from ray.util.client.server.payloads import failed_get, pickled_error, value_responses
+from ray.util.client.server.ray_calls import RayCalls
 from ray.util.client.server.scheduling import Scheduler
-from ray.util.client.server.server_pickler import loads_from_client
 from ray.util.client.server.unary import (
     client_id_of,
     raises_to_caller,
@@ -33,6 +35,7 @@ class RayletServicer:
 
     Args:
         ray_connect_handler: called as ``handler(job_config, **ray_init_kwargs)`` to begin Ray.
+        ray_calls: what does the work on objects, tasks and actors.
 
     Attributes:
         held: what is held for clients; its dicts are attributes of the servicer, too.
@@ -40,7 +43,9 @@ class RayletServicer:
         response_caches: client id -> cache of its unary calls.
     """
 
-    def __init__(self, ray_connect_handler: Callable[..., Any]) -> None:
+    def __init__(
+        self, ray_connect_handler: Callable[..., Any], ray_calls: Optional[RayCalls] = None
+    ) -> None:
         self.held = Held()
         self.object_refs = self.held.object_refs
         self.client_side_ref_map = self.held.client_side_ref_map
@@ -52,7 +57,8 @@ class RayletServicer:
         self.ray_connect_handler = ray_connect_handler
         self.lifetime = RayLifetime(self._connect)
         self.response_caches = response_caches()
-        self._scheduler = Scheduler(self.held, self)
+        self._ray = ray_calls or RayCalls()
+        self._scheduler = Scheduler(self.held, self, self._ray)
 
     def _connect(self, job_config: Any, **ray_init_kwargs: Any) -> None:
         # Looked up at each call: tests put another handler in place.
@@ -64,6 +70,15 @@ class RayletServicer:
         """Begins the job. ``incarnation``: of this server in the client's session."""
         self.held.note_incarnation(incarnation)
         return jobs.begin_job(request, self.lifetime, incarnation)
+
+    def acceptance(self, incarnation: int) -> Any:
+        """The InitResponse for a client whose job runs already."""
+        return jobs.acceptance(incarnation)
+
+    def has_begun(self) -> bool:
+        """Whether a job runs here."""
+        with disable_client_hook():
+            return ray.is_initialized()
 
     def PrepRuntimeEnv(self, request: Any, context: Any = None) -> Any:
         """Does nothing: the runtime env comes with Init. Old clients ask all the same."""
@@ -177,9 +192,7 @@ class RayletServicer:
             self.held.keep_failures(client_id, (name,), False, data)
             return protocol.PutResponse(id=name, valid=True)
         try:
-            value = loads_from_client(data, self)
-            with disable_client_hook():
-                ref = ray.put(value)
+            ref = self._ray.put(self._ray.load(data, self))
         except Exception as e:  # Unpickling runs the client's code, which may raise anything.
             logger.debug("put failed", exc_info=True)
             error = pickled_error(e)
@@ -213,7 +226,18 @@ class RayletServicer:
         except Exception as e:  # Tasks raise anything, and it is the client's to see.
             yield failed_get(e)
             return
-        yield from value_responses(values, client_id, self, request.start_chunk_id)
+        pickled = functools.partial(self.pickled, client_id=client_id)
+        yield from value_responses(values, pickled, request.start_chunk_id)
+
+    def pickled(self, value: Any, client_id: str, source: Optional[bytes] = None) -> bytes:
+        """Pickles a value for a client; what it refers to is kept for it.
+
+        ``source``: the name of the object that has the value, for a client that restores things.
+
+        Raises:
+            Exception: it can't be pickled; what its own code raises.
+        """
+        return self._ray.pickled(value, client_id, self, source)
 
     def WaitObject(self, request: Any, context: Any = None) -> Any:
         """Waits until some objects are ready. What was lost is ready: getting it raises at once."""
@@ -248,8 +272,7 @@ class RayletServicer:
             ids.setdefault(self.held.object_ref(client_id, id), []).append(id)
         timeout = None if request.timeout == -1 else request.timeout
         wanted_refs = min(count - len(lost), len(ids))
-        with disable_client_hook():
-            refs, _ = waiting.wait(list(ids), wanted_refs, timeout, wanted)
+        refs, _ = self._ray.wait(list(ids), wanted_refs, timeout, wanted)
         ready = lost + [id for ref in refs for id in ids[ref]]
         return set(ready[:count])
 
@@ -276,6 +299,18 @@ class RayletServicer:
             valid=True, ready_object_ids=[id for id in request.object_ids if id in ready]
         )
 
+    def wait_aside(
+        self, request: Any, wanted: Callable[[], bool], tell: Callable[[Any], None]
+    ) -> None:
+        """As :meth:`wait_by_name`, without blocking: ``tell`` gets the WaitResponse, if any."""
+
+        def wait() -> None:
+            waited = self.wait_by_name(request, wanted)
+            if waited is not None:
+                tell(waited)
+
+        threading.Thread(target=wait, name="ray_client_wait", daemon=True).start()
+
     def when_all_ready(
         self, request: Any, client_id: str, tell: Callable[[Any], None]
     ) -> None:
@@ -291,7 +326,7 @@ class RayletServicer:
         if not refs:
             raise ValueError("A get request names no objects.")
         if request.nowait:
-            gathering.check_ready(refs)
+            self._ray.check_ready(refs)
         gathering.gather(refs, tell)
 
     def when_ready(self, request: Any, client_id: str, callback: Callable[[Any], None]) -> None:
@@ -335,7 +370,7 @@ class RayletServicer:
 
     def _schedule(self, task: Any, data: bytes) -> Any:
         try:
-            args, kwargs = loads_from_client(data, self)
+            args, kwargs = self._ray.load(data, self)
             ids = self._scheduler.submit(task, args, kwargs)
         except Exception as e:  # Arguments run the client's code, and Ray has errors of its own.
             logger.debug("Submitting %s failed", task.name, exc_info=True)
@@ -369,7 +404,7 @@ class RayletServicer:
 
     def _pick(self, source: bytes, index: int, name: bytes, client_id: str) -> Any:
         try:
-            ref = picks.pick(self.held.object_ref(client_id, source), index)
+            ref = self._ray.pick(self.held.object_ref(client_id, source), index)
         except Exception as e:  # The source is lost or has failed, or Ray refuses the task.
             error = pickled_error(e)
             self.held.keep_failures(client_id, (name,), False, error)
@@ -404,15 +439,13 @@ class RayletServicer:
             Exception: what Ray raises, or that there is no such object or actor.
         """
         kind = request.WhichOneof("terminate_type")
-        with disable_client_hook():
-            if kind == "actor":
-                actor = self.actor_refs[request.actor.id]
-                ray.kill(actor, no_restart=request.actor.no_restart)
-            elif kind == "task_object":
-                wish = request.task_object
-                ref = self.held.object_ref(request.client_id, wish.id)
-                ray.cancel(ref, force=wish.force, recursive=wish.recursive)
-            else:
-                raise ValueError(
-                    "Client requested termination without providing a valid terminate_type"
-                )
+        if kind == "actor":
+            self._ray.kill(self.actor_refs[request.actor.id], request.actor.no_restart)
+        elif kind == "task_object":
+            wish = request.task_object
+            ref = self.held.object_ref(request.client_id, wish.id)
+            self._ray.cancel(ref, wish.force, wish.recursive)
+        else:
+            raise ValueError(
+                "Client requested termination without providing a valid terminate_type"
+            )

@@ -13,6 +13,7 @@ from ray._private.client_mode_hook import disable_client_hook
 from ray.util.client import protocol
 from ray.util.client.server import actors
 from ray.util.client.server.held import Held
+from ray.util.client.server.ray_calls import RayCalls
 from ray.util.client.server.server_stubs import current_server
 
 _TASK = protocol.ClientTask
@@ -37,10 +38,12 @@ class Scheduler:
     Args:
         held: where references and handles are kept.
         servicer: what unpickled tasks look things up in (see ``server_stubs``).
+        ray_calls: what does the work.
     """
 
-    def __init__(self, held: Held, servicer: Any) -> None:
+    def __init__(self, held: Held, servicer: Any, ray_calls: RayCalls) -> None:
         self._held = held
+        self._ray = ray_calls
         self._servicer = servicer
         self._stub_lookup_lock = threading.RLock()
         self._run_by_type: Dict[int, Callable[..., List[bytes]]] = {
@@ -90,9 +93,7 @@ class Scheduler:
         found = known.get(id)
         if found is not None:
             return found
-        with disable_client_hook():
-            plain = checked(ray.get(self._held.object_ref(client_id, id)))
-            made = ray.remote(**options)(plain) if options else ray.remote(plain)
+        made = self._ray.remote(self._held.object_ref(client_id, id), checked, options)
         # Two threads may have made it; one is kept, since Ray exports each anew.
         return known.setdefault(id, made)
 
@@ -113,7 +114,7 @@ class Scheduler:
         with self._submitting():
             if task.again:
                 everything = {**options_of(task.baseline_options), **options}
-                actor = actors.make_again(made, args, kwargs, everything)
+                actor = actors.make_again(made, args, kwargs, everything, self._ray)
             else:
                 actor = made.remote(*args, **kwargs)
         return [self._held.keep_actor(task.client_id, actor, _token(task))]
@@ -130,7 +131,7 @@ class Scheduler:
             actor = pickle.loads(task.handle)
         else:
             # On the wire "" stands for the job's own namespace.
-            actor = ray.get_actor(task.name, task.namespace or None)
+            actor = self._ray.get_actor(task.name, task.namespace or None)
         actor_id = self._held.keep_actor(task.client_id, actor, _token(task))
         self._held.named_actors.add(actor_id)
         return [actor_id]

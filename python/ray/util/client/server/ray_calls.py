@@ -1,0 +1,75 @@
+"""What a server has Ray do with objects, tasks and actors: the wall between it and Ray."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import ray
+from ray._private.client_mode_hook import disable_client_hook
+from ray.util.client.server import gathering, picks, waiting
+from ray.util.client.server.pickling import pickle_for_client
+from ray.util.client.server.server_pickler import loads_from_client
+
+
+class RayCalls:
+    """The Ray of this process. Thread-safe. Methods raise what Ray raises."""
+
+    def load(self, data: bytes, servicer: Any) -> Any:
+        """Unpickles what a client has sent; the servicer knows what it refers to."""
+        return loads_from_client(data, servicer)
+
+    def pickled(
+        self, value: Any, client_id: str, servicer: Any, source: Optional[bytes] = None
+    ) -> bytes:
+        """See :func:`pickling.pickle_for_client`."""
+        with disable_client_hook():
+            return pickle_for_client(value, client_id, servicer, source)
+
+    def put(self, value: Any) -> Any:
+        """Stores a value; returns its reference."""
+        with disable_client_hook():
+            return ray.put(value)
+
+    def remote(self, ref: Any, check: Callable[[Any], Any], options: Optional[Dict]) -> Any:
+        """The function or class that was put, made remote. ``check`` raises if it is neither."""
+        with disable_client_hook():
+            plain = check(ray.get(ref))
+            return ray.remote(**options)(plain) if options else ray.remote(plain)
+
+    def pick(self, source: Any, index: int) -> Any:
+        """See :func:`picks.pick`."""
+        return picks.pick(source, index)
+
+    def get_actor(self, name: str, namespace: Optional[str]) -> Any:
+        """The handle of a named actor. Raises ValueError if there is none."""
+        return ray.get_actor(name, namespace)
+
+    def kill(self, actor: Any, no_restart: bool) -> None:
+        """Kills an actor."""
+        with disable_client_hook():
+            ray.kill(actor, no_restart=no_restart)
+
+    def cancel(self, ref: Any, force: bool, recursive: bool) -> None:
+        """Cancels a task."""
+        with disable_client_hook():
+            ray.cancel(ref, force=force, recursive=recursive)
+
+    def wait(
+        self,
+        refs: Sequence[Any],
+        num_returns: int,
+        timeout: Optional[float],
+        wanted: Callable[[], bool],
+    ) -> Tuple[List[Any], List[Any]]:
+        """See :func:`waiting.wait`."""
+        with disable_client_hook():
+            return waiting.wait(refs, num_returns, timeout, wanted)
+
+    def check_ready(self, refs: Sequence[Any]) -> None:
+        """See :func:`gathering.check_ready`."""
+        gathering.check_ready(refs)
+
+    def pause(self, seconds: float) -> None:
+        """Lets so much time pass."""
+        time.sleep(seconds)
