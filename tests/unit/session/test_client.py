@@ -12,6 +12,7 @@ from ray.util.client.session.client import (
     FATES,
     TABLE,
     UNANSWERED,
+    UNMINTED,
     ClientSession,
     Fate,
     Input,
@@ -337,7 +338,11 @@ class Life(RuleBasedStateMachine):
         reopened = self.session.opened(self.incarnation)
         assert all(r.sent and r.kind is Kind.TASK for r in reopened.lost)
         self.waiting -= set(reopened.lost)
-        self.waiting = {r for r in self.waiting if self.session.waiting(r.req_id) is r}
+        self.waiting = {
+            r
+            for r in self.waiting
+            if r in self.session.in_line or self.session.waiting(r.req_id) is r
+        }
 
     @precondition(lambda self: not self.session.ended)
     @rule()
@@ -347,7 +352,8 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_forgotten(self):
-        assert self.session.unanswered == len(self.waiting)
+        unminted = sum(r.req_id == UNMINTED for r in self.session.in_line)
+        assert self.session.unanswered + unminted == len(self.waiting)
 
 
 Life.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -92,6 +92,16 @@ def test_what_a_get_needs_is_sent_before_it():
     assert say(t, get(b"p")) == [("get", b"p")]
 
 
+def test_what_a_get_needs_is_sent_before_it_when_the_next_stream_breaks_too():
+    t = talk()
+    say(t, submitted(b"t", retries=3), get(b"t"))
+    another(t)
+    another(t, 2)  # Before anything was sent.
+    assert drained(t) == [("again", b"t", 2), ("get", b"t")]
+    another(t, 2)  # Both may have been lost on the way.
+    assert drained(t) == [("again", b"t", 2), ("get", b"t")]
+
+
 def test_what_was_pending_comes_first_in_its_order():
     t = talk()
     say(t, submitted(b"a", retries=3), submitted(b"b", retries=3))

@@ -330,9 +330,7 @@ class ClientSession:
         if not changed:
             self._line_up_again()
             return Reopened([], [], [], [])
-        lost, retried, journaled = self._forget_effects(handed)
-        self._line_up_again()
-        return Reopened(lost, retried, list(self._streamed.values()), journaled)
+        return Reopened(*self._forget_effects(handed))
 
     def take_back(self, reopened: Reopened) -> None:
         """Nothing could be made of what :meth:`opened` handed out; the session's end is to tell
@@ -408,40 +406,45 @@ class ClientSession:
 
     def _forget_effects(
         self, handed: int | None
-    ) -> tuple[list[Request], list[Request], list[Request]]:
-        lost, retried, journaled = [], [], []
-        for pending in (self._ordered, self._streamed):
-            for request in list(pending.values()):
-                fate = FATES[request.kind]
-                arrived = handed is None or not id_is_newer(request.req_id, handed)
-                if request.kind is Kind.JOURNALED:
-                    del pending[request.req_id]
-                    request.sent = request.sent and arrived
-                    journaled.append(request)
-                    continue
-                again = fate is Fate.REPEAT or not (request.sent and arrived)
-                if fate is Fate.FAIL and not again and request.use_retry():
-                    retried.append(request)
-                    again = True
-                if again:
-                    request.sent = False
-                    continue
-                del pending[request.req_id]
-                if fate is Fate.FAIL:
-                    lost.append(request)
+    ) -> tuple[list[Request], list[Request], list[Request], list[Request]]:
+        """Sorts what was under way; what is to be said again stands in line, without an id: what
+        it needs may have to be said before it."""
+        lost, retried, journaled, again = [], [], [], []
+        unminted = [request for request in self._outbox if request.req_id == UNMINTED]
+        pending = self._by_age()
+        self._ordered.clear()
+        self._streamed.clear()
+        for request in pending:
+            fate = FATES[request.kind]
+            arrived = handed is None or not id_is_newer(request.req_id, handed)
+            had_it = request.sent and arrived
+            if request.kind is Kind.JOURNALED:
+                request.sent = had_it
+                journaled.append(request)
+            elif fate is Fate.REPEAT or not had_it:
+                again.append(request)
+            elif fate is Fate.FAIL and request.use_retry():
+                retried.append(request)
+                again.append(request)
+            elif fate is Fate.FAIL:
+                lost.append(request)
+        for request in again:
+            request.sent, request.req_id = False, UNMINTED
         # What the journal already knows stands in line only because it was to be made again.
-        known = [request for request in self._outbox if request.entry is not None]
-        self._outbox = deque(request for request in self._outbox if request.entry is None)
-        return lost, retried, [*journaled, *known]
+        journaled += [request for request in unminted if request.entry is not None]
+        self._outbox = deque((*again, *(r for r in unminted if r.entry is None)))
+        restarted = [request for request in again if request.kind in STREAMED]
+        return lost, retried, restarted, journaled
 
     def _line_up_again(self) -> None:
         # Untracked requests go: an acknowledgement means nothing to a new stream's first reader,
         # and the next one says the same and more.
-        pending = sorted(
-            (*self._ordered.values(), *self._streamed.values()), key=lambda r: self._age(r.req_id)
-        )
         unminted = [request for request in self._outbox if request.req_id == UNMINTED]
-        self._outbox = deque((*pending, *unminted))
+        self._outbox = deque((*self._by_age(), *unminted))
+
+    def _by_age(self) -> list[Request]:
+        pending = (*self._ordered.values(), *self._streamed.values())
+        return sorted(pending, key=lambda request: self._age(request.req_id))
 
     def _age(self, req_id: int) -> int:
         # Ids wrap round: those above the last one minted are from before the wrap.
