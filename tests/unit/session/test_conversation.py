@@ -119,6 +119,16 @@ def test_what_was_taken_but_not_handed_on_costs_nothing():
     assert t.told() == []
 
 
+def test_who_waits_for_what_the_journal_had_no_room_for_is_told():
+    t = talk(max_bytes=0)
+    waiter = Waiter()
+    say(t, submitted(b"p", Entered.PUT, waiter=waiter))
+    another(t)
+    ((told, error),) = t.told()
+    assert told is waiter and error.args == (b"p", Reason.NOT_KEPT)
+    assert t.told() == [] and drained(t) == []
+
+
 def test_who_waits_for_what_is_lost_is_told_once():
     t = talk()
     waiter = Waiter()

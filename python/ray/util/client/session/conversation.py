@@ -9,7 +9,8 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from ray.util.client.session.client import (
@@ -84,6 +85,8 @@ class Filed(NamedTuple):
 
 
 Note = Callable[[Journal], Any]
+
+_NOBODY: Mapping[Entry, Any] = MappingProxyType({})
 
 
 class Conversation:
@@ -232,12 +235,14 @@ class Conversation:
             else:
                 journal.forbid(name)
 
-    def _tell_lost(self, journal: Journal) -> None:
+    def _tell_lost(self, journal: Journal, waiters: Mapping[Entry, Any] = _NOBODY) -> None:
+        """``waiters``: for what the journal could not keep, since entries keep their own."""
         for entry, filed in journal.take_lost():
-            if isinstance(filed, Filed) and filed.waiter is not None:
+            waiter = filed.waiter if isinstance(filed, Filed) else waiters.get(entry)
+            if waiter is not None:
                 assert entry.lost is not None
                 error = self._speech.lost(entry.names[0], entry.lost.reason)
-                self._told.append((filed.waiter, error))
+                self._told.append((waiter, error))
 
     # -- the connection
 
@@ -291,7 +296,7 @@ class Conversation:
         self.session.queue_first([*restores, *bare])
         self._restoring = set(restores)
         self._restoring_of = len(restores)
-        self._tell_lost(journal)
+        self._tell_lost(journal, {entry: request.waiter for entry, request in entries.items()})
 
     def _requests(self, actions: list[Action]) -> list[Request]:
         made = []
