@@ -110,6 +110,14 @@ def test_what_was_pending_comes_first_in_its_order():
     assert drained(t) == [("again", b"a", 2), ("again", b"b", 2), b"c"]
 
 
+def test_what_nobody_holds_keeps_its_place_if_no_server_was_given_it():
+    t = talk()
+    say(t, submitted(b"a"), submitted(b"b"), submitted(b"c"))
+    t.admit(Request(0, Kind.RELEASE, None, concerns=(b"a",)))
+    another(t, handed=0)
+    assert drained(t)[:3] == [b"a", ("again", b"b", 0), ("again", b"c", 0)]
+
+
 def test_what_was_taken_but_not_handed_on_costs_nothing():
     t = talk()
     waiter = Waiter()

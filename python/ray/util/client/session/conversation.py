@@ -9,6 +9,7 @@ for.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -293,7 +294,7 @@ class Conversation:
             for request in reopened.journaled
             if not request.sent and not (request.entry and journal.knows(request.entry))
         ]
-        self.session.queue_first([*restores, *bare])
+        self.session.queue_first(_merged(restores, bare, reopened.journaled))
         self._restoring = set(restores)
         self._restoring_of = len(restores)
         self._tell_lost(journal, {entry: request.waiter for entry, request in entries.items()})
@@ -355,3 +356,18 @@ class Conversation:
             return None
         self._broken_since = None
         return now - since
+
+
+def _merged(
+    restores: list[Request], bare: list[Request], journaled: list[Request]
+) -> list[Request]:
+    """Both, in the order in which the user made them: ``journaled`` tells that."""
+    places = {request.entry: place for place, request in enumerate(journaled) if request.entry}
+    places.update({request: place for place, request in enumerate(journaled)})
+    line: list[Request] = []
+    left = deque(bare)
+    for restore in restores:
+        while left and places[left[0]] < places.get(restore.entry, 0):
+            line.append(left.popleft())
+        line.append(restore)
+    return [*line, *left]
