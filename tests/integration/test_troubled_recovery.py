@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import MakeSession
-from tests.support.client import Step
+from tests.support.client import Step, StepFailed
 from tests.support.cluster import Cluster
 from tests.support.held import Held
 from tests.support.link import Link
@@ -180,6 +182,31 @@ def test_servers_die_for_longer_than_the_grace_period(
     _all_end(steps, "SIGKILL")
     assert held.client.run("heard")[-1] == "LOST"
     _begins_again(held)
+
+
+def _limit_memory(server: psutil.Process, more: int) -> None:
+    """From now on the process gets no more than so many bytes of memory besides what it has."""
+    limit = server.memory_info().vms + more
+    server.rlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@pytest.mark.parametrize(
+    "code", ["len(ray.get(ray.put(bytes(size))))", "ray.get(measure.remote(bytes(size)))"]
+)
+def test_a_server_whose_memory_runs_out(held: Held, code: str) -> None:
+    held.client.run("size = 150 * 10**6; measure = ray.remote(num_cpus=0)(lambda data: len(data))")
+    held.client.run("put, seen = ray.put('put'), add_one.remote(1); assert ray.get(seen) == 2")
+    # The pieces fit in, not the whole.
+    _limit_memory(held.session.server, 260 * 10**6)
+    # Where it runs out is a matter of chance: the request fails, the server dies, or it hangs.
+    try:
+        assert held.client.run(code) == 150 * 10**6
+    except StepFailed as error:
+        if "ConnectionError" in error.failure.bases:
+            assert "grace period" in error.failure.text
+            return _begins_again(held)
+        assert "MemoryError" in error.failure.bases
+    assert held.client.run("ray.get([put, seen, add_one.remote(2)])") == ["put", 2, 3]
 
 
 BROUGHT = """

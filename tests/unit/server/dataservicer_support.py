@@ -74,6 +74,12 @@ class FakeServicer:
         self.puts.append(data)
         return protocol.PutResponse(id=request.register_as or b"new", valid=True)
 
+    def put_failed(self, request: Any, client_id: str, error: Exception) -> Any:
+        return protocol.PutResponse(valid=False, error=cloudpickle.dumps(error))
+
+    def schedule_failed(self, task: Any, error: Exception) -> Any:
+        return protocol.ClientTaskTicket(valid=False, error=cloudpickle.dumps(error))
+
     def schedule(self, task: Any, data: bytes) -> Any:
         self.tasks.append(data)
         self.task_gate()

@@ -46,6 +46,23 @@ def test_a_count_of_zero_stands_for_one_chunk() -> None:
     assert ChunkAssembly("put").add(1, 0, 0, b"x") == b"x"
 
 
+def test_what_still_comes_of_an_abandoned_request_is_passed_over() -> None:
+    assembly = ChunkAssembly("put")
+    assembly.add(1, 0, 3, b"a")
+    assembly.abandon(1)
+    assert assembly.add(1, 1, 3, b"b") is None
+    assert assembly.add(1, 2, 3, b"c") is None
+    assert [assembly.add(2, index, 2, b"d") for index in range(2)] == [None, b"dd"]
+
+
+def test_an_abandoned_request_may_be_followed_by_one_of_the_same_id() -> None:
+    assembly = ChunkAssembly("put")
+    assembly.add(-1, 0, 3, b"a")
+    assembly.abandon(-1)
+    assert [assembly.add(-1, index, 2, b"d") for index in range(2)] == [None, b"dd"]
+    assert assembly.add(-1, 0, 1, b"e") == b"e"
+
+
 def test_the_next_request_begins_anew() -> None:
     assembly = ChunkAssembly("task")
     assembly.add(1, 0, 2, b"a")

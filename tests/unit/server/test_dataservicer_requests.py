@@ -14,6 +14,7 @@ from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE
 from ray.util.client.server.datapath import DataStream
 from ray.util.client.server.inbox import Closed, Inbox, Ready
 from ray.util.client.server.sessions import Session
+from ray.util.client.session.chunks import ChunkAssembly
 from tests.unit.server.dataservicer_support import (
     TOO_LONG,
     Bench,
@@ -125,6 +126,34 @@ def test_half_a_put_is_forgotten_with_its_stream(bench: Bench) -> None:
     put_chunk(again, 2, 1, 2, b"cd")
     assert again.receive().put.valid
     assert bench.work.puts == [b"abcd"]
+
+
+def test_a_request_that_there_is_no_memory_for_fails_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = ChunkAssembly.add
+
+    def short_of_memory(assembly: ChunkAssembly, req_id: int, index: int, *rest: Any) -> Any:
+        if req_id in (2, 3) and index == 1:
+            raise MemoryError
+        return add(assembly, req_id, index, *rest)
+
+    monkeypatch.setattr(ChunkAssembly, "add", short_of_memory)
+    stream = bench.begin()
+    for index in range(3):
+        put_chunk(stream, 2, index, 3, b"x")
+    put = stream.receive().put
+    # The last piece asks for the answer, as after a reconnect.
+    assert stream.receive().put == put
+    for index in range(2):
+        chunk = protocol.ClientTask(data=b"x", chunk_id=index, total_chunks=2)
+        stream.send(3, task=chunk)
+    ticket = stream.receive().task_ticket
+    for answer in (put, ticket):
+        error = cloudpickle.loads(answer.error)
+        assert not answer.valid and isinstance(error, MemoryError) and "memory" in str(error)
+    assert stream.task(4).valid
+    assert bench.work.puts == [] and len(bench.work.tasks) == 1
 
 
 def test_a_put_repeated_in_chunks_is_answered_without_doing_it(bench: Bench) -> None:

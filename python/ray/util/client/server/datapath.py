@@ -23,6 +23,8 @@ from ray.util.client.session.errors import ProtocolError
 
 logger = logging.getLogger(__name__)
 
+_NO_ROOM = "The session's server has not enough memory left for a {} of this size."
+
 
 class Superseded(Exception):
     """A newer data stream of the same client has taken over."""
@@ -172,7 +174,11 @@ class DataStream:
             # asks for the response.
             return _Whole(request, b"") if part.chunk_id + 1 >= part.total_chunks else None
         assembly = self._assemblies[kind]
-        data = assembly.add(request.req_id, part.chunk_id, part.total_chunks, part.data)
+        try:
+            data = assembly.add(request.req_id, part.chunk_id, part.total_chunks, part.data)
+        except MemoryError:  # One request's misfortune is not to be the session's.
+            assembly.abandon(request.req_id)
+            return _Whole(request, b"", MemoryError(_NO_ROOM.format(kind)))
         return None if data is None else _Whole(request, data)
 
     def _done_once(self, work: _Work, request: Any) -> Any:
@@ -289,9 +295,15 @@ class DataStream:
         self._asked.pop(request.withdraw.req_id, None)
 
     def _put(self, whole: _Whole) -> Any:
+        if whole.error is not None:
+            return self._servicer.put_failed(
+                whole.request.put, self._session.client_id, whole.error
+            )
         return self._servicer.put(whole.request.put, whole.data, self._session.client_id)
 
     def _task(self, whole: _Whole) -> Any:
+        if whole.error is not None:
+            return self._servicer.schedule_failed(whole.request.task, whole.error)
         return self._servicer.schedule(whole.request.task, whole.data)
 
     def _pick(self, request: Any) -> Any:
@@ -332,12 +344,13 @@ class DataStream:
 
 
 class _Whole:
-    """A put or task request and its data out of all chunks."""
+    """A put or task request and its data out of all chunks; or why that can't be had."""
 
-    __slots__ = ("data", "req_id", "request")
+    __slots__ = ("data", "error", "req_id", "request")
 
-    def __init__(self, request: Any, data: bytes) -> None:
+    def __init__(self, request: Any, data: bytes, error: Optional[Exception] = None) -> None:
         self.request, self.data, self.req_id = request, data, request.req_id
+        self.error = error
 
 
 def _is_restoration(kind: Optional[str], request: Any) -> bool:

@@ -144,7 +144,7 @@ class DataServicer:
         with self._sessions_changed:
             if session.current is stream:
                 session.asked_to_end = True
-        _fail(context, code, str(error))
+        _fail(context, code, str(error) or repr(error))
 
     def _detach(self, session: Session, stream: DataStream) -> None:
         with self._sessions_changed:

@@ -76,13 +76,12 @@ def parts_responses(
     """
     try:
         parts = [pickled(value, name) for name, value in zip(names, values)]
+        sizes = [len(part) for part in parts]
+        data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
     except Exception as e:  # Pickling runs the value's own code, which may raise anything.
         yield failed_get(e)
         return
-    del values
-    sizes = [len(part) for part in parts]
-    data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-    del parts
+    del values, parts
     for piece in _pieces(data, first_chunk):
         piece.sizes.extend(sizes)
         sizes = []  # The first piece told them; a client that asks for later ones knows them.

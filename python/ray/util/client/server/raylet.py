@@ -187,7 +187,6 @@ class RayletServicer:
             return protocol.PutResponse(valid=False, error=pickled_error(e))
 
     def _put(self, request: Any, name: bytes, data: bytes, client_id: str) -> Any:
-        is_token = name.startswith(wire.TOKEN_PREFIX)
         if name and request.failed:
             self.held.keep_failures(client_id, (name,), False, data)
             return protocol.PutResponse(id=name, valid=True)
@@ -195,10 +194,8 @@ class RayletServicer:
             ref = self._ray.put(self._ray.load(data, self))
         except Exception as e:  # Unpickling runs the client's code, which may raise anything.
             logger.debug("put failed", exc_info=True)
-            error = pickled_error(e)
-            if is_token:
-                self.held.keep_failures(client_id, (name,), False, error)
-            return protocol.PutResponse(valid=False, error=error)
+            return self.put_failed(request, client_id, e)
+        is_token = name.startswith(wire.TOKEN_PREFIX)
         id = name or ref.binary()
         self.object_refs[client_id][id] = ref
         if is_token:
@@ -207,6 +204,13 @@ class RayletServicer:
         if request.client_ref_id:
             self.client_side_ref_map[client_id][request.client_ref_id] = id
         return protocol.PutResponse(id=ref.binary() if is_token else id, valid=True)
+
+    def put_failed(self, request: Any, client_id: str, error: Exception) -> Any:
+        """The PutResponse for an object that can't be put; its name, if it has one, raises."""
+        pickled, name = pickled_error(error), getattr(request, "register_as", b"")
+        if name.startswith(wire.TOKEN_PREFIX):
+            self.held.keep_failures(client_id, (name,), False, pickled)
+        return protocol.PutResponse(valid=False, error=pickled)
 
     def GetObject(self, request: Any, context: Any = None) -> Iterator[Any]:
         """Waits for objects, at most ``request.timeout`` seconds, and streams their values."""
@@ -374,15 +378,19 @@ class RayletServicer:
             ids = self._scheduler.submit(task, args, kwargs)
         except Exception as e:  # Arguments run the client's code, and Ray has errors of its own.
             logger.debug("Submitting %s failed", task.name, exc_info=True)
-            tokens = getattr(task, "return_tokens", ())
-            actor = task.type in (protocol.ClientTask.ACTOR, protocol.ClientTask.NAMED_ACTOR)
-            error = kept = pickled_error(e)
-            if task.type == protocol.ClientTask.NAMED_ACTOR:
-                # A client that calls it has found it before.
-                kept = pickled_error(vanished_actor(task.name))
-            self.held.keep_failures(task.client_id, tokens, actor, kept)
-            return protocol.ClientTaskTicket(valid=False, error=error)
+            return self.schedule_failed(task, e)
         return protocol.ClientTaskTicket(valid=True, return_ids=ids)
+
+    def schedule_failed(self, task: Any, error: Exception) -> Any:
+        """The ticket for a task that can't be submitted; the names of what it makes raise."""
+        tokens = getattr(task, "return_tokens", ())
+        actor = task.type in (protocol.ClientTask.ACTOR, protocol.ClientTask.NAMED_ACTOR)
+        pickled = kept = pickled_error(error)
+        if task.type == protocol.ClientTask.NAMED_ACTOR:
+            # A client that calls it has found it before.
+            kept = pickled_error(vanished_actor(task.name))
+        self.held.keep_failures(task.client_id, tokens, actor, kept)
+        return protocol.ClientTaskTicket(valid=False, error=pickled)
 
     def pick(self, request: Any, client_id: str) -> Any:
         """Makes an object that was in the value of another one available under its old name.

@@ -40,12 +40,13 @@ class ChunkAssembly:
         kind: what is being transferred, for error texts.
     """
 
-    __slots__ = ("_count", "_kind", "_parts", "_req_id")
+    __slots__ = ("_abandoned", "_count", "_kind", "_parts", "_req_id")
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._parts: List[bytes] = []
         self._req_id: Optional[int] = None
+        self._abandoned: Optional[int] = None
         self._count = 0
 
     def add(self, req_id: int, index: int, count: int, data: bytes) -> Optional[bytes]:
@@ -63,20 +64,27 @@ class ChunkAssembly:
         Raises:
             ProtocolError: a chunk is missing, belongs to another request, or contradicts an
                 earlier one. The assembly is as it was before the call.
+            MemoryError: there is no room for the whole; :meth:`abandon` is to follow.
         """
         count = count or 1
+        if req_id == self._abandoned and index:
+            return None
         self._check(req_id, index, count)
         if index < len(self._parts):
             return None
         if count == 1:
             return data
-        self._req_id, self._count = req_id, count
+        self._req_id, self._count, self._abandoned = req_id, count, None
         self._parts.append(data)
         if index + 1 < count:
             return None
         whole = b"".join(self._parts)
         self._parts, self._req_id = [], None
         return whole
+
+    def abandon(self, req_id: int) -> None:
+        """Forgets what has come of a request, and passes over what still comes of it."""
+        self._parts, self._req_id, self._abandoned = [], None, req_id
 
     def _check(self, req_id: int, index: int, count: int) -> None:
         if self._req_id is not None and req_id != self._req_id:
