@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from ray.util.client import protocol
-from ray.util.client.server.proxy import output, subscription
+from ray.util.client.server.proxy import host, output, subscription
 from ray.util.client.session import wire
 from ray.util.client.session.loglines import LogLines
 from tests.unit.server.proxier_support import (
@@ -125,6 +125,15 @@ async def test_a_newer_log_stream_takes_over(world, stream):
     assert (error.code(), reason(error)) == (grpc.StatusCode.UNAVAILABLE, wire.REASON_SUPERSEDED)
     world.printed.publish("job1", "said")
     assert await texts(newer, 1) == ["said"]
+
+
+async def test_a_log_stream_that_comes_too_early_may_come_again(world, monkeypatch):
+    monkeypatch.setattr(host, "APPEAR_S", 0.0)
+    error = await broken(world.client().logs())
+    assert (error.code(), reason(error)) == (
+        grpc.StatusCode.NOT_FOUND,
+        wire.REASON_SESSION_UNKNOWN,
+    )
 
 
 async def test_settings_that_are_no_message(world):

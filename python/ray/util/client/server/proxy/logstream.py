@@ -44,7 +44,8 @@ class Logstream:
         try:
             host = await self._hosts.appears(rpc.caller_of(context))
             if host is None:
-                raise Refused("NOT_FOUND", "No session of this client id is known here.")
+                text = "No session of this client id is known here."
+                raise Refused("NOT_FOUND", text, wire.REASON_SESSION_UNKNOWN)
             await _Stream(host, context).run()
         except Refused as why:
             await rpc.refuse(context, why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from typing import Any, Awaitable, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 from ray.util.client.session.printed import Style, Text, shown
@@ -17,6 +18,11 @@ _POLL_S = 5.0
 _PAUSE_S = 1.0
 # How many batches may be on their way to the loop. A batch has up to 1,000 lines.
 _BATCHES = 8
+
+# How long the thread rests after work, as a multiple of the work. Who shares Python's lock with a
+# thread that is always busy waits for milliseconds each time, and the loop wakes several times for
+# each message of each session.
+_REST = 2.0
 
 # Its lines tell for how long the driver has run, so each driver streams them itself.
 _AUTOSCALER = "autoscaler"
@@ -108,10 +114,12 @@ class Subscription:
         # Changes nothing for a store that knows this subscriber.
         self._subscriber.subscribe()
         while not self._ended.is_set():
+            began = time.thread_time()
             batch = self._subscriber.poll(timeout=_POLL_S)
             if not batch or not batch["lines"]:
                 return
             self._hand_on(batch)
+            time.sleep((time.thread_time() - began) * _REST)
 
     def _hand_on(self, batch: Mapping[str, Any]) -> None:
         if batch["pid"] == _AUTOSCALER:
