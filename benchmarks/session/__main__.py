@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.session import connects, crowd, gap, rates, replay
+from benchmarks.session import connects, crowd, flood, gap, rates, replay
 from benchmarks.session.report import Section, describe_machine, format_section, write_json
 from benchmarks.session.sides import FORK, STOCK, Side, start_sides
 
@@ -32,6 +32,7 @@ class Sizes:
     gaps: int = 15
     replays: int = 7
     sessions: int = 50
+    floods: int = 5
     rate_rounds: int = 5
     rate_s: float = 1.0
 
@@ -43,6 +44,7 @@ _QUICK = Sizes(
     gaps=2,
     replays=1,
     sessions=4,
+    floods=1,
     rate_rounds=1,
     rate_s=0.2,
 )
@@ -54,6 +56,7 @@ _BENCHMARKS: dict[str, Callable[[Side, Side, Sizes], Section]] = {
     "connects": lambda fork, stock, n: connects.measure(
         fork, stock, {FORK: n.fork_connects, STOCK: n.stock_connects}, n.connect_rounds
     ),
+    "flood": lambda fork, stock, n: flood.measure(fork, stock, n.floods),
     "crowd": lambda fork, stock, n: crowd.measure(fork, stock, n.sessions),
 }
 

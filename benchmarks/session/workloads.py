@@ -5,6 +5,7 @@ program's main module travel to the workers by value, and workers need not find 
 """
 
 import os
+import sys
 import threading
 import time
 
@@ -55,6 +56,27 @@ def make_traffic():
 
 def end_traffic():
     _stop.set()
+
+
+@ray.remote(num_cpus=0)
+def print_many(number, count):
+    for n in range(count):
+        sys.stdout.write(f"flood {number} line {n} {'x' * 60}\n")
+
+
+def print_lines(number, count):
+    """Lets a worker print so many lines."""
+    ray.get(print_many.remote(number, count))
+
+
+def time_trips(seconds):
+    """Puts and gets for so many seconds. Returns how long each time took."""
+    times = []
+    end = time.perf_counter() + seconds
+    while (began := time.perf_counter()) < end:
+        ray.get(ray.put(SMALL))
+        times.append(time.perf_counter() - began)
+    return times
 
 
 def warm_up():
