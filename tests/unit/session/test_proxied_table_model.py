@@ -116,6 +116,8 @@ class Comparison(RuleBasedStateMachine):
         session.cleanup(f"{client} has left")
         for _ in range(1 + again):
             self.table.bury(session)
+        if session.init is None:
+            return  # It had not begun, so its client may begin it anew.
         self.buried[client] = f"{client} has left"
         while len(self.buried) > TOMBSTONES:
             self.buried.popitem(last=False)
