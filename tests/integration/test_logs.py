@@ -96,6 +96,8 @@ def test_lines_printed_while_the_link_is_down_come_after_it(
         end=end,
     )
     eventually(Path(first).exists, "the first lines")
+    # The task's id is the cluster's word that it has it; the call itself waits for nobody.
+    linked.client.run("b.hex()")
     link.refuse()
     Path(go_on).touch()
     eventually(Path(second).exists, "lines printed without a link")
