@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.conftest import MakeClient, MakeSession
 from tests.support.cluster import Cluster
-from tests.support.processes import kill, wait_gone
+from tests.support.processes import descendants, kill, open_sockets, wait_gone
 from tests.support.session import Session, connect
 
 
@@ -63,3 +63,14 @@ def test_ctrl_c_at_the_head_does_not_reach_servers(session: Session) -> None:
     session.server.send_signal(2)
     assert session.client.run("ray.get(ref)") == "kept"
     assert session.cluster.servers() == [session.server]
+
+
+def test_a_head_of_the_tests_talks_to_loopback_alone(session: Session) -> None:
+    processes = [session.cluster.proxier, session.server, *descendants(session.cluster.head_pid)]
+    peers = {
+        entry.raddr.ip.removeprefix("::ffff:")
+        for process in processes
+        for entry in open_sockets(process)
+        if entry.raddr
+    }
+    assert peers and all(ip == "::1" or ip.startswith("127.") for ip in peers)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ray._common.network_utils import node_ip_address_from_perspective
+from tests.support.ports import LOOPBACK, NODE_ADDRESS
 
 _ONE_DAY = datetime.timedelta(days=1)
 
@@ -58,8 +58,7 @@ def make_tls_environment(folder: Path) -> Dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     authority_key, authority = _authority()
     key = ec.generate_private_key(ec.SECP256R1())
-    # A head talks to itself by its own address even when it is told to use the loopback one.
-    addresses = {"127.0.0.1", node_ip_address_from_perspective()}
+    addresses = (LOOPBACK, NODE_ADDRESS)
     names = x509.SubjectAlternativeName(
         [
             x509.DNSName("localhost"),

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Set
 
 import psutil
 
-from tests.support.ports import LOOPBACK, free_ports, is_open
+from tests.support.ports import LOOPBACK, NODE_ADDRESS, free_ports, is_open
 from tests.support.processes import command_of, descendants, end, is_running, wait_gone
 from tests.support.waiting import eventually
 
@@ -76,7 +76,7 @@ class Cluster:
 
     @property
     def gcs_address(self) -> str:
-        return f"{LOOPBACK}:{self.gcs_port}"
+        return f"{NODE_ADDRESS}:{self.gcs_port}"
 
     @property
     def proxier(self) -> psutil.Process:
@@ -192,7 +192,7 @@ class Cluster:
         arguments = {
             "port": self.gcs_port,
             "ray-client-server-port": self.client_port,
-            "node-ip-address": LOOPBACK,
+            "node-ip-address": NODE_ADDRESS,
             "temp-dir": self.folder,
             "num-cpus": self.options.cpus,
             "object-store-memory": self.options.object_store_bytes,

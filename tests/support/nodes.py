@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from tests.support.cluster import Cluster, ray_environment
-from tests.support.ports import LOOPBACK, free_ports
+from tests.support.ports import NODE_ADDRESS, free_ports
 from tests.support.processes import descendants, end
 from tests.support.waiting import eventually
 
@@ -49,7 +49,7 @@ class Node:
         agent, agent_grpc, env_agent, metrics, manager, objects = free_ports(6)
         arguments = {
             "address": self._cluster.gcs_address,
-            "node-ip-address": LOOPBACK,
+            "node-ip-address": NODE_ADDRESS,
             "num-cpus": self._cpus,
             "resources": json.dumps(self._resources),
             "object-store-memory": self._cluster.options.object_store_bytes,

@@ -8,6 +8,9 @@ from contextlib import ExitStack
 from typing import List
 
 LOOPBACK = "127.0.0.1"
+# Where heads and nodes run. Ray puts the machine's own, reachable address in place of the usual
+# loopback one; this one is as much of the loopback interface, and Ray leaves it alone.
+NODE_ADDRESS = "127.0.0.2"
 # Below the kernel's ephemeral range, so that no outgoing connection takes a port between the
 # moment we find it and the moment its server binds it; above Ray's specific servers (23000-24000).
 _FIRST, _LAST = 24100, 32000
