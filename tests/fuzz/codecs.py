@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, List, Optional, Tuple
 
 from google.protobuf import empty_pb2
@@ -103,7 +104,8 @@ def passed_on(data: bytes) -> None:
     """Whatever passes, the session's books stay right."""
     session = ProxiedSession("fuzz")
     session.registrations = kept = Registrations(BUDGET)
-    bridge = Bridge(None, None, None, None, session, lambda: 1)  # type: ignore[arg-type]
+    stream = SimpleNamespace(cleanup=None)
+    bridge = Bridge(None, None, None, stream, session, lambda: 1)  # type: ignore[arg-type]
     for piece in pieces.split(data):
         handed, message = session.handed, piece[1:]
         try:

@@ -175,6 +175,21 @@ def test_cleanup_ends_the_session_at_once(bench: Bench) -> None:
     assert bench.servicer.num_clients == 0
 
 
+def test_the_stream_of_a_client_that_leaves_ends_when_its_session_has(bench: Bench) -> None:
+    over = []
+
+    def release_all(client_id: str) -> None:
+        bench.begin("another").cancel()  # Takes its time, though no sleep does.
+        over.append(client_id)
+
+    bench.work.release_all = release_all  # type: ignore[method-assign]
+    stream = bench.begin(grace=1000)
+    stream.ask(5, connection_cleanup=protocol.ConnectionCleanupRequest())
+    stream.half_close()
+    assert list(stream.call) == []
+    assert over == ["a"]
+
+
 def test_without_grace_a_lost_stream_ends_the_session(bench: Bench) -> None:
     bench.begin(grace=0).cancel()
     assert bench.work.released.get(timeout=TOO_LONG) == "a"

@@ -23,6 +23,9 @@ from ray.util.debug import log_once
 
 logger = logging.getLogger(__name__)
 
+# How long the stream of a client that takes its leave waits for its session's end, in seconds.
+_LEAVE_S = 10.0
+
 SESSION_GONE = "Attempted to reconnect to a session that has already been cleaned up."
 
 
@@ -66,7 +69,11 @@ class DataServicer:
             return len(self._sessions)
 
     def Datapath(self, request_iterator: Iterator[Any], context: Any) -> Iterator[Any]:
-        """Serves one data stream until it ends or a newer one of the same client takes over."""
+        """Serves one data stream until it ends or a newer one of the same client takes over.
+
+        The stream of a client that takes its leave ends when its session has: the names and
+        resources of what it had are free then.
+        """
         stream = DataStream(self.basic_service, context, lambda: self._build_connection_response())
         session = self._attach(stream, context)
         if session is None:
@@ -101,6 +108,9 @@ class DataServicer:
         finally:
             stream.inbox.close()
             self._detach(session, stream)
+        if stream.done:
+            with self._sessions_changed:
+                self._sessions_changed.wait_for(lambda: session.wound_up, _LEAVE_S)
 
     def _attach(self, stream: DataStream, context: Any) -> Optional[Session]:
         metadata = context.invocation_metadata()
@@ -154,8 +164,13 @@ class DataServicer:
     def _end_session(self, session: Session) -> None:
         logger.debug("The session of %s is over.", session.client_id)
         session.cache.close()
-        self.basic_service.release_all(session.client_id)
-        ended = self.basic_service.lifetime.end_if(lambda: self.num_clients == 0)
+        try:
+            self.basic_service.release_all(session.client_id)
+            ended = self.basic_service.lifetime.end_if(lambda: self.num_clients == 0)
+        finally:
+            with self._sessions_changed:
+                session.wound_up = True
+                self._sessions_changed.notify_all()
         if ended and self._on_idle is not None:
             self._on_idle()
 

@@ -59,6 +59,7 @@ class Session:
         initialised: whether its job was begun.
         grace_s: seconds for which its state outlives a lost stream; 0 before it is initialised.
         asked_to_end: it ends with its stream, without grace.
+        wound_up: what the server held for it is gone, and Ray with the last client's.
         capabilities: what the client told that it can do.
         current: the stream that serves it; older ones may still be finishing a request.
     """
@@ -70,6 +71,7 @@ class Session:
         self.initialised = False
         self.grace_s = 0.0
         self.asked_to_end = False
+        self.wound_up = False
         self.capabilities: FrozenSet[str] = frozenset()
         self.current: Any = None
         self.streams: Set[Any] = set()

@@ -33,12 +33,10 @@ class Bridge:
         context: the client's side.
         upstream: the server's side.
         server_gone: tells whether the server's process has exited.
-        attachment: tells when the stream is to end for another reason.
+        attachment: tells when the stream is to end for another reason, and is told whether the
+            session ends with it.
         session: learns of what is registered and which requests were passed on.
         clients: tells how many clients there are, for the answers that carry the number.
-
-    Attributes:
-        cleanup: why the session ends with this stream; None while it does not.
     """
 
     def __init__(
@@ -58,7 +56,6 @@ class Bridge:
         self._registrations = session.registrations
         self._clients = clients
         self._half_closed = False
-        self.cleanup: Optional[str] = None
 
     async def run(self) -> None:
         """Returns when the stream has ended well.
@@ -72,7 +69,7 @@ class Bridge:
         try:
             await self._until_end(to_server, to_client)
         except ProtocolError as e:
-            self.cleanup = f"its client sent what is no request: {e}"
+            self._attachment.cleanup = f"its client sent what is no request: {e}"
             raise Refused("INVALID_ARGUMENT", f"A message is not understood: {e}.") from e
         finally:
             drop(to_server)
@@ -94,9 +91,9 @@ class Bridge:
                 return
             for task in done:
                 task.result()
-            if self._half_closed and self.cleanup is not None:
+            if self._half_closed and self._attachment.cleanup is not None:
                 limit = _FAREWELL_S
-        if not self._half_closed:
+        if not self._half_closed and self._attachment.cleanup is None:
             raise Refused("UNAVAILABLE", "The session's server has closed the data stream.")
 
     def _raise_broken(self) -> None:
@@ -139,9 +136,11 @@ class Bridge:
             await self._context.write(self._look_at_answer(data))
 
     async def _server_broke_off(self, error: grpc.aio.AioRpcError) -> None:
+        if self._attachment.cleanup is not None:
+            return  # Taking its client's leave, it has ended before the stream's end was passed on.
         details = error.details() or ""
         if error.code() in GRPC_UNRECOVERABLE_ERRORS:
-            self.cleanup = f"its server refused to go on: {details}"
+            self._attachment.cleanup = f"its server refused to go on: {details}"
             raise Refused(error.code().name, details)
         # If the process has died, its session knows better what to say, in a moment.
         await asyncio.wait({self._attachment.broken}, timeout=EXIT_SEEN_S)
@@ -160,7 +159,7 @@ class Bridge:
         elif seen.kind == RELEASE:
             self._registrations.saw_release(data, seen)
         elif seen.kind == CONNECTION_CLEANUP:
-            self.cleanup = "its client has disconnected"
+            self._attachment.cleanup = "its client has disconnected"
 
     def _look_at_answer(self, data: bytes) -> bytes:
         seen = peek(data)

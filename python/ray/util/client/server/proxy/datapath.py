@@ -55,7 +55,6 @@ class _Stream:
         self._context = context
         self._hosts = hosts
         self._attachment: Attachment = host.attach()
-        self._cleanup: Optional[str] = None
         self._init_req_id: Optional[int] = None
 
     async def run(self) -> None:
@@ -68,20 +67,20 @@ class _Stream:
             if server is not None:
                 await self._carry(server)
         finally:
-            self._host.detach(self._attachment, self._cleanup)
+            self._host.detach(self._attachment)
 
     async def _begin(self) -> bool:
         data = await self._or_broken(self._context.read())
         if data is grpc.aio.EOF:
-            self._cleanup = "its client left before it had begun"
+            self._attachment.cleanup = "its client left before it had begun"
             return False
         try:
             if peek(data).kind == CONNECTION_INFO:
-                self._cleanup = "its client means an earlier session"
+                self._attachment.cleanup = "its client means an earlier session"
                 raise unknown_session()
             init = _understood(data)
         except (ProtocolError, DecodeError) as e:
-            self._cleanup = "its client did not begin with an init"
+            self._attachment.cleanup = "its client did not begin with an init"
             text = f"The first message of a session has to be an init request: {e}."
             raise Refused("INVALID_ARGUMENT", text) from e
         self._init_req_id = init.req_id
@@ -124,7 +123,6 @@ class _Stream:
             await bridge.run()
         finally:
             upstream.cancel()
-            self._cleanup = bridge.cleanup
 
     def _open(self, server: LiveServer) -> grpc.aio.StreamStreamCall:
         metadata = rpc.onward(

@@ -37,11 +37,13 @@ class Attachment:
 
     Attributes:
         broken: done when the stream is to end; its result says why, None: without an error.
+        cleanup: why the session ends with this stream; None: the client may come back.
         finished: set when the stream's handler is through with the server.
     """
 
     def __init__(self, older: Optional[Attachment] = None) -> None:
         self.broken: asyncio.Future[Optional[Refused]] = asyncio.Future()
+        self.cleanup: Optional[str] = None
         self.finished = asyncio.Event()
         self._older = older
 
@@ -105,13 +107,9 @@ class Host:
         self._data = Attachment(older)
         return self._data
 
-    def detach(self, mine: Attachment, cleanup: Optional[str]) -> None:
-        """The data stream has ended.
-
-        Args:
-            mine: the stream's attachment.
-            cleanup: why the session ends with it; None: the client may come back.
-        """
+    def detach(self, mine: Attachment) -> None:
+        """The data stream of that attachment has ended."""
+        cleanup = mine.cleanup
         mine.finished.set()
         if self._data is mine:
             self._data = None
@@ -260,11 +258,17 @@ class Host:
         if self.server is not server:
             return
         self.server = None
-        obituary = server.process.obituary()
+        if self._data is not None and self._data.cleanup is not None:
+            # It was taking its client's leave, and nobody will come back for another one.
+            self.carry_out(self.session.cleanup(self._data.cleanup))
+        else:
+            self._mourn(server.process.obituary())
+        await self._starter.dispose(server, gently=False)
+
+    def _mourn(self, obituary: str) -> None:
         logger.error("Server of client %s died: %s", self.session.client_id, obituary)
         now = asyncio.get_running_loop().time()
         self.carry_out(self.session.server_exited(now, obituary))
-        await self._starter.dispose(server, gently=False)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task:
         task = asyncio.ensure_future(work)
