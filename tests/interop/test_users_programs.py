@@ -127,6 +127,20 @@ def test_disconnecting_twice_is_harmless(program: Client) -> None:
     assert program.run(code) is False
 
 
+def test_a_programs_own_metadata_stands_behind_the_clients_id(program: Client) -> None:
+    got = program.run(
+        """
+        from ray.util.client import ray as api
+        api.connect(target, metadata=[("key", "value")])
+        got = [key for key, _ in api.get_context().client_worker.metadata[:2]]
+        got.append(api.get(api.put(1)))
+        api.disconnect()
+        got
+        """
+    )
+    assert got == ["client_id", "key", 1]
+
+
 def test_objects_belong_to_the_connection_that_made_them(two_clients: Client) -> None:
     two_clients.run("with first: a = ray.put(10)\nwith second: b = ray.put(20)")
     for bad in ("ray.put(30)", "ray.get(a)", "with second: ray.get(a)", "with first: ray.get(b)"):

@@ -208,16 +208,17 @@ class DataClient:
         payload = unload(request)
         return self._ask(Kind.PUT, protocol.DataRequest(put=request), payload).put
 
-    def Terminate(
-        self, request: Any, ended: tuple[bytes, ...] = (), needs: tuple[bytes, ...] = ()
-    ) -> Any:
-        """Cancels or kills.
+    def Terminate(self, request: Any) -> Any:
+        """Cancels or kills what a TerminateRequest names; that does not come back after a death.
 
-        Args:
-            request: the TerminateRequest.
-            ended: names of what must not come back after a death.
-            needs: names of what the server must know first.
+        An actor that may restart does. The server is told of it first: one that does not know a
+        living actor yet could not end it.
         """
+        if request.HasField("actor"):
+            needs: tuple[bytes, ...] = (request.actor.id,)
+            ended = needs if request.actor.no_restart else ()
+        else:
+            needs, ended = (), (request.task_object.id,)
         reply = BlockingReply()
         message = protocol.DataRequest(terminate=request)
         self._hand_over(

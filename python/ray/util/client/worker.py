@@ -115,8 +115,8 @@ class Worker:
         self._client_id = uuid.uuid4().hex
         self.metadata = [
             ("client_id", self._client_id),
-            (wire.SECRET_KEY, secrets.token_hex(16)),
             *(metadata or []),
+            (wire.SECRET_KEY, secrets.token_hex(16)),
         ]
         self._grace_period = _grace_period()
         self._converted: dict[str, ClientStub] = {}
@@ -579,9 +579,7 @@ class Worker:
         body = protocol.TerminateRequest.ActorTerminate(
             id=actor.actor_ref.id, no_restart=no_restart
         )
-        ended = (actor.actor_ref.id,) if no_restart else ()
-        # A server that does not know a living actor yet could not end it.
-        self._terminate(protocol.TerminateRequest(actor=body), ended, (actor.actor_ref.id,))
+        self._terminate(protocol.TerminateRequest(actor=body))
 
     def terminate_task(self, obj: ClientObjectRef, force: bool, recursive: bool) -> None:
         """Cancels a task (``ray.cancel``)."""
@@ -592,13 +590,11 @@ class Worker:
         body = protocol.TerminateRequest.TaskObjectTerminate(
             id=obj.id, force=force, recursive=recursive
         )
-        self._terminate(protocol.TerminateRequest(task_object=body), (obj.id,))
+        self._terminate(protocol.TerminateRequest(task_object=body))
 
-    def _terminate(
-        self, request: Any, ended: tuple[bytes, ...], needs: tuple[bytes, ...] = ()
-    ) -> None:
+    def _terminate(self, request: Any) -> None:
         request.client_id = self._client_id
-        self.data_client.Terminate(request, ended, needs)
+        self.data_client.Terminate(request)
 
     def list_named_actors(self, all_namespaces: bool) -> list[Any]:
         request = protocol.ClientListNamedActorsRequest(all_namespaces=all_namespaces)
