@@ -141,6 +141,8 @@ class ClientObjectRef(_Reference, raylet.ObjectRef):
         future: Future = Future()
 
         def settle(value: Any) -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # Cancelled: a timeout of asyncio's does that.
             if isinstance(value, Exception):
                 future.set_exception(value)
             else:

@@ -298,20 +298,30 @@ class Worker:
     # -- objects
 
     def register_callback(self, ref: ClientObjectRef, callback: Callable[[Any], None]) -> None:
-        """Calls back with an object's value, or an exception, when it is ready."""
+        """Calls back with an object's value, or an exception, when it is ready.
+
+        What the callback raises is logged: the session's thread must go on.
+        """
+
+        def tell(value: Any) -> None:
+            try:
+                callback(value)
+            except Exception:
+                logger.exception("A program's callback for an object failed.")
+
         if self._by_name is not None:
-            self._by_name.call_back(ref.id, callback)
+            self._by_name.call_back(ref.id, tell)
             return
         pending = ref._ticket
         if pending is None or pending.done():
-            self._get_later(ref.id, callback)
+            self._get_later(ref.id, tell)
             return
 
         def when_named(future: Future) -> None:
             try:
-                self._get_later(future.result(), callback)
+                self._get_later(future.result(), tell)
             except Exception as e:  # Whatever the submission failed with is the object's value.
-                callback(e)
+                tell(e)
 
         pending.add_done_callback(when_named)
 
