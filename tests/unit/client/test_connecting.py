@@ -10,7 +10,13 @@ import pytest
 
 from ray.util.client import connecting, protocol
 from ray.util.client.connecting import Finding, look, timeouts, wait_for_server
-from ray.util.client.session.errors import NothingListening, TlsMismatch, TokenRefused, WrongPort
+from ray.util.client.session.errors import (
+    ConnectFailed,
+    NothingListening,
+    TlsMismatch,
+    TokenRefused,
+    WrongPort,
+)
 
 
 @pytest.fixture
@@ -101,7 +107,7 @@ def test_nothing():
 
 
 def test_no_address():
-    assert look("nonsense")[0] is Finding.OTHER
+    assert look("nonsense")[0] is Finding.NO_PORT
 
 
 def test_attempts_grow_up_to_the_longest(monkeypatch):
@@ -131,6 +137,13 @@ def connect(monkeypatch):
 def test_nothing_listening(connect):
     with pytest.raises(NothingListening, match="nothing accepts connections"):
         connect(unused())
+
+
+def test_an_address_without_a_port(connect, monkeypatch):
+    monkeypatch.setattr(connecting, "_ready", lambda channel, timeout: False)
+    monkeypatch.setattr(connecting, "INITIAL_TIMEOUT_SEC", 0)
+    with pytest.raises(ConnectFailed, match="names no port"):
+        connect("127.0.0.1")
 
 
 def test_another_grpc_server(connect, grpc_server):

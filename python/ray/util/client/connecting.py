@@ -44,6 +44,7 @@ _TRUE = ("1", "true")
 class Finding(enum.Enum):
     """What a look at an address found."""
 
+    NO_PORT = enum.auto()  # The address is no host:port, so there was no look.
     NOTHING = enum.auto()
     PLAIN_GRPC = enum.auto()
     TLS = enum.auto()
@@ -200,6 +201,11 @@ def _timed_out(address: str, secure: bool, last: grpc.RpcError | None) -> Connec
             "cluster runs with a Ray Client server (ray start --head "
             "--ray-client-server-port=10001), and that no firewall is in between."
         )
+    if finding is Finding.NO_PORT:
+        return ConnectFailed(
+            f"{text}the address {address!r} names no port. The Ray Client server's is 10001 by "
+            'default: ray.init("ray://<head>:10001").'
+        )
     why = f": {last.code().name}: {last.details()}" if last is not None else ""
     return ConnectFailed(
         f"{text}the server at {address} accepts connections but does not answer{why}."
@@ -222,7 +228,7 @@ def look(address: str) -> tuple[Finding, str]:
     try:
         target = _host_and_port(address)
     except ValueError:
-        return Finding.OTHER, ""
+        return Finding.NO_PORT, ""
     try:
         plain = _talk_plain(target)
     except OSError as e:

@@ -511,8 +511,8 @@ class Worker:
         num_returns = instance._num_returns()
         if num_returns == "streaming":
             raise RuntimeError(
-                'Streaming methods (num_returns="streaming") are not currently supported when '
-                "using Ray Client."
+                'Streaming actor methods (num_returns="streaming") are not currently supported '
+                "when using Ray Client."
             )
         task = instance._prepare_client_task()
         pickled = self._pickle((args, kwargs))
