@@ -18,15 +18,6 @@ second = ray.init(address, allow_multiple=True)
 
 
 @pytest.fixture
-def program(make_client: MakeClient, cluster: Cluster) -> Iterator[Client]:
-    """A program that knows ``address`` (ray://…) and ``target`` (without the scheme)."""
-    client = make_client()
-    client.run("pass", address=cluster.address, target=cluster.address.removeprefix("ray://"))
-    yield client
-    client.run("import ray; ray.shutdown()")
-
-
-@pytest.fixture
 def two_clients(program: Client) -> Iterator[Client]:
     """A program with two connections, ``first`` and ``second``."""
     program.run(TWO_CLIENTS)
