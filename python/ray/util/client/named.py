@@ -7,6 +7,7 @@ in one place, by the session and its journal.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from ray.util.client.pickling import Named, Pickled, unpickle_from_server
 from ray.util.client.replies import BlockingReply, PartsReply, TicketReply, WaitReply, error_from
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.conversation import Filed
+from ray.util.client.session.errors import SessionError
 from ray.util.client.session.journal import Ask, Journal, Kind, Lost, Seen, Submission
 from ray.util.client.slot import Slot
 from ray.util.client.speech import NO_ARGUMENTS
@@ -84,12 +86,21 @@ class NamedObjects:
         reply = BlockingReply()
         kind = Kind.PUT if client_ref_id is None else Kind.PAYLOAD
         self._data.submit(message, reply, Submission(kind, (token,), pickled.needs), payload)
-        answer = self._data.await_reply(reply).put
-        if not answer.valid:
-            raise error_from(answer.error)
+        try:
+            answer = self._data.await_reply(reply).put
+            if not answer.valid:
+                raise error_from(answer.error)
+        except BaseException:
+            self._let_go(token)
+            raise
         ticket = Ticket(token)
         ticket.set_result(answer.id)
         return ticket
+
+    def _let_go(self, token: bytes) -> None:
+        """Nobody will ever hold what has that name."""
+        with contextlib.suppress(SessionError):
+            self._data.ReleaseObject(protocol.ReleaseRequest(ids=[token]))
 
     def schedule(
         self, task: Any, count: int, submission: Submission, payload: Any
