@@ -194,6 +194,7 @@ class Script:
         servers: all that were launched, in their order.
         gate: launches wait until it is open; it is at first.
         stillborn: so many of the next processes die before they listen.
+        dies_ready: so many of the next processes die when they listen, before anybody connects.
         dies_on_init: so many of the next inits kill their server.
         tells_jobs: whether servers tell their job (job1, job2 …), so that its output is streamed.
         dies_on_cleanup: whether goodbyes kill their server.
@@ -207,6 +208,7 @@ class Script:
         self.hangs = asyncio.Event()
         self.hanging = asyncio.Event()
         self.stillborn = 0
+        self.dies_ready = 0
         self.dies_on_init = 0
         self.dies_on_cleanup = False
         self.refuses_init = False
@@ -228,6 +230,9 @@ class Script:
             await process.die()
             raise NotReady(process.obituary())
         await process.serve()
+        if self.dies_ready:
+            self.dies_ready -= 1
+            await process.die()
 
 
 class FakeGcs:

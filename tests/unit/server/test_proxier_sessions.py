@@ -375,7 +375,7 @@ async def test_other_sessions_do_not_notice(world):
 # -- starting
 
 
-@pytest.mark.parametrize("trouble", ["stillborn", "dies_on_init"])
+@pytest.mark.parametrize("trouble", ["stillborn", "dies_ready", "dies_on_init"])
 async def test_failed_spawns_are_retried_before_anybody_notices(world, trouble):
     setattr(world.script, trouble, 2)
     stream = await world.client().begin()
@@ -384,7 +384,7 @@ async def test_failed_spawns_are_retried_before_anybody_notices(world, trouble):
     assert world.ports.out == 1
 
 
-@pytest.mark.parametrize("trouble", ["stillborn", "dies_on_init"])
+@pytest.mark.parametrize("trouble", ["stillborn", "dies_ready", "dies_on_init"])
 async def test_a_start_that_keeps_failing_is_told_in_the_answer_to_the_init(world, trouble):
     setattr(world.script, trouble, 3)
     client = world.client()

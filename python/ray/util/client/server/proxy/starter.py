@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass
-from typing import FrozenSet, Iterable, Iterator, Optional
+from typing import Any, Callable, Coroutine, FrozenSet, Iterable, Iterator, Optional
 
 import grpc
 
@@ -90,6 +90,7 @@ class Starter:
         agent: sets runtime environments up.
         ports: what servers listen on.
         warm: how many servers to keep ready.
+        connect: makes the channel to the server at a host and a port.
     """
 
     def __init__(
@@ -99,8 +100,10 @@ class Starter:
         agent: RuntimeEnvAgent,
         ports: Ports,
         warm: int = 0,
+        connect: Callable[[str, int], grpc.aio.Channel] = open_channel,
     ) -> None:
         self._host = host
+        self._connect = connect
         self._launcher = launcher
         self._agent = agent
         self._ports = ports
@@ -183,11 +186,11 @@ class Starter:
             port,
             process.pid,
         )
-        channel = open_channel(self._host, port)
+        channel = self._connect(self._host, port)
         facts = ServerFacts()
         server = LiveServer(session.incarnation, port, process, channel, None, b"", facts)
         try:
-            await _initialise(server, session, users)
+            await _while_it_lives(process, _initialise(server, session, users))
             return server
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.TimeoutError, _Broke) as e:
             text = await _cause(process, e)
@@ -291,6 +294,25 @@ async def _initialise(server: LiveServer, session: ProxiedSession, users: rpc.Me
     if not first and wire.CAP_REGISTER_AS in server.facts.capabilities:
         await _register_again(stream, session)
     server.stream = stream
+
+
+async def _while_it_lives(process: ServerProcess, work: Coroutine[Any, Any, None]) -> None:
+    """Does ``work``, which may wait for a connection to the process for as long as it takes.
+
+    Raises:
+        _Broke: the process has ended first.
+        Exception: what the work raises.
+    """
+    working = asyncio.ensure_future(work)
+    ending = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _Broke("it died before it answered the init.")
+        working.result()
+    finally:
+        drop(working)
+        drop(ending)
 
 
 async def _read(stream: grpc.aio.StreamStreamCall) -> bytes:
