@@ -10,6 +10,7 @@ import pytest
 
 import ray.cloudpickle as cloudpickle
 from ray.util.client import protocol
+from ray.util.client.cache import INIT_REQ_ID
 from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE
 from ray.util.client.server.datapath import DataStream
 from ray.util.client.server.inbox import Closed, Inbox, Ready
@@ -91,11 +92,22 @@ def test_an_acknowledged_request_can_not_be_repeated(bench: Bench) -> None:
     assert len(bench.work.tasks) == 1
 
 
-def test_restored_puts_do_not_use_up_request_ids(bench: Bench) -> None:
+def test_puts_that_a_proxier_restores_are_all_done(bench: Bench) -> None:
     stream = bench.begin()
-    put = protocol.PutRequest(data=b"f", total_chunks=1, register_as=b"old")
-    assert stream.ask(2, put=put).put.id == b"old"
+    for name in (b"old", b"older"):
+        put = protocol.PutRequest(data=b"f", total_chunks=1, register_as=name)
+        assert stream.ask(INIT_REQ_ID, put=put).put.id == name
     assert stream.task(2).return_ids == [b"task-1"]
+
+
+def test_a_repeated_put_under_a_name_is_done_once(bench: Bench) -> None:
+    # What it has put may have been released meanwhile, and must not come back.
+    stream = bench.begin()
+    put = protocol.PutRequest(data=b"v", total_chunks=1, register_as=b"name")
+    assert stream.ask(2, put=put).put.id == b"name"
+    again = reconnect(bench, stream)
+    assert again.ask(2, put=put).put.id == b"name"
+    assert bench.work.puts == [b"v"]
 
 
 def test_requests_are_done_in_order(bench: Bench) -> None:

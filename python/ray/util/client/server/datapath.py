@@ -61,6 +61,7 @@ class DataStream:
         self._context = context
         self._connection_info = connection_info
         self._session: Session
+        self._outbox: Outbox
         self._assemblies = {"put": ChunkAssembly("put"), "task": ChunkAssembly("task")}
         self._sending: Deque[Tuple[int, Iterator[Any]]] = deque()
         # Gets and waits by name that are under way and not withdrawn, with what they name.
@@ -156,7 +157,7 @@ class DataStream:
             raise ProtocolError(f"A request of unknown type ({kind}) was received.")
         if work.needs_ray:
             self._check_begun(kind)
-        once = work.once and self._session.caches and not _is_restoration(kind, request)
+        once = work.once and self._session.caches
         if kind in self._assemblies:
             request = self._assembled(kind, request, once)
             if request is None:
@@ -351,12 +352,6 @@ class _Whole:
     def __init__(self, request: Any, data: bytes, error: Optional[Exception] = None) -> None:
         self.request, self.data, self.req_id = request, data, request.req_id
         self.error = error
-
-
-def _is_restoration(kind: Optional[str], request: Any) -> bool:
-    # A proxier puts again what the dead server had. Its ids are not the client's, and doing it
-    # twice does no harm.
-    return kind == "put" and bool(getattr(request.put, "register_as", b""))
 
 
 # What a proxier must see, and so may not come with others.
