@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -44,6 +45,10 @@ class RayCalls:
     def get_actor(self, name: str, namespace: Optional[str]) -> Any:
         """The handle of a named actor. Raises ValueError if there is none."""
         return ray.get_actor(name, namespace)
+
+    def handle(self, data: bytes) -> Any:
+        """The handle of an actor that was pickled for a client."""
+        return pickle.loads(data)
 
     def kill(self, actor: Any, no_restart: bool) -> None:
         """Kills an actor."""

@@ -128,7 +128,7 @@ class Scheduler:
 
     def _find_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         if task.handle:
-            actor = pickle.loads(task.handle)
+            actor = self._ray.handle(task.handle)
         else:
             # On the wire "" stands for the job's own namespace.
             actor = self._ray.get_actor(task.name, task.namespace or None)
