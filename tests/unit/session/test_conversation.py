@@ -115,7 +115,57 @@ def test_what_nobody_holds_keeps_its_place_if_no_server_was_given_it():
     say(t, submitted(b"a"), submitted(b"b"), submitted(b"c"))
     t.admit(Request(0, Kind.RELEASE, None, concerns=(b"a",)))
     another(t, handed=0)
-    assert drained(t)[:3] == [b"a", ("again", b"b", 0), ("again", b"c", 0)]
+    sent = list(iter(t.take, None))
+    assert [r.message for r in sent[:3]] == [b"a", ("again", b"b", 0), ("again", b"c", 0)]
+    # An id of the dead server's might be one that the new one has been told to forget.
+    assert [r.req_id for r in sent[:3]] == [4, 5, 6]
+    assert t.session.waiting(4) is sent[0]
+
+
+def test_what_is_needed_in_line_before_it_is_released_is_restored():
+    t = talk()
+    say(t, submitted(b"p", Entered.PUT))
+    t.settle(1)
+    t.admit(submitted(b"t", Entered.TASK, b"p"))
+    t.admit(Request(0, Kind.RELEASE, None, concerns=(b"p",)))
+    another(t)
+    sent = list(iter(t.take, None))
+    assert [r.message for r in sent] == [("again", b"p", 0), b"t", None]
+    assert t.journal.entries == 2  # The task may have to be run again.
+
+
+def test_a_value_that_was_to_be_put_for_somebody_is_put_again_only_if_it_is_needed_again():
+    t = talk()
+    say(t, submitted(b"a"), submitted(b"b", Entered.TASK, b"a", retries=3))
+    t.journal.seen(b"a", "value", 5)
+    another(t)
+    assert drained(t) == [("put", b"a", "value"), ("again", b"b", 2)]
+    another(t, 3)
+    say(t, *(Request(0, Kind.RELEASE, None, concerns=(name,)) for name in (b"a", b"b")))
+    another(t, 4)
+    assert all(message is None for message in drained(t))
+
+
+def test_what_nobody_holds_any_more_is_not_restored_by_a_later_death():
+    t = talk()
+    say(t, submitted(b"old", retries=3))
+    t.admit(submitted(b"new", retries=3))
+    another(t, handed=1)
+    assert drained(t) == [("again", b"old", 2), b"new"]
+    say(t, *(Request(0, Kind.RELEASE, None, concerns=(name,)) for name in (b"old", b"new")))
+    # The first server had the one, none has had the other.
+    another(t, 3, handed=1)
+    assert [message for message in drained(t) if message] == [b"new"]
+
+
+def test_what_no_server_was_given_is_sent_though_nobody_holds_it_after_many_deaths():
+    t = talk()
+    say(t, submitted(b"new"))
+    another(t, handed=0)
+    assert drained(t) == [("again", b"new", 0)]
+    say(t, Request(0, Kind.RELEASE, None, concerns=(b"new",)))
+    another(t, 3, handed=0)
+    assert drained(t)[0] == ("again", b"new", 0)
 
 
 def test_what_was_taken_but_not_handed_on_costs_nothing():

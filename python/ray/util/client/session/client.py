@@ -127,7 +127,8 @@ class Request:
         concerns: names that it releases, or ends.
         target: the request that it withdraws.
         payload: bytes that are too many to lie in the message; None if there are none.
-        submission: opaque to this module: what the journal is to know of it.
+        submission: opaque to this module: what the journal is to know of it; None where the journal
+            itself has asked for it.
         entry: opaque to this module: what the journal knows it as.
     """
 
@@ -143,6 +144,12 @@ class Request:
     payload: Any = None
     submission: Any = None
     entry: Any = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the journal knows it, or has made it."""
+        made = self.kind is Kind.JOURNALED and self.submission is None
+        return made or self.entry is not None
 
     def use_retry(self) -> bool:
         """Takes one retry. Returns False if there is none."""
@@ -249,9 +256,9 @@ class ClientSession:
         self._outbox.append(request)
 
     def queue_first(self, requests: list[Request]) -> None:
-        """Puts requests, in their order, before all that stand in line."""
+        """Puts requests, in their order, before all that stand in line. They get ids as they go."""
         for request in reversed(requests):
-            if request.req_id == UNTRACKED and request.kind not in UNANSWERED:
+            if request.kind not in UNANSWERED:
                 request.req_id = UNMINTED
             self._outbox.appendleft(request)
 
@@ -430,9 +437,10 @@ class ClientSession:
                 lost.append(request)
         for request in again:
             request.sent, request.req_id = False, UNMINTED
-        # What the journal already knows stands in line only because it was to be made again.
-        journaled += [request for request in unminted if request.entry is not None]
-        self._outbox = deque((*again, *(r for r in unminted if r.entry is None)))
+        # What the journal made, or already knows, stands in line only because it was to be made
+        # again.
+        journaled += [request for request in unminted if request.is_known]
+        self._outbox = deque((*again, *(r for r in unminted if not r.is_known)))
         restarted = [request for request in again if request.kind in STREAMED]
         return lost, retried, restarted, journaled
 

@@ -280,24 +280,43 @@ class Conversation:
         return reopened
 
     def _replay(self, journal: Journal, incarnation: int, reopened: Reopened) -> None:
-        # What the user has released or ended must not be run again, even if no server has heard.
-        for request in self.session.in_line:
-            if request.kind in (Kind.RELEASE, Kind.TERMINATE):
-                self._note_end(request, journal)
+        self._note_ends(journal)
         entries = {request.entry: request for request in reopened.journaled if request.entry}
         unhanded = {entry for entry, request in entries.items() if not request.sent}
         actions = journal.new_incarnation(incarnation, entries.keys(), unhanded)
         restores = self._requests(actions)
+        for restore in restores:
+            if restore.entry in unhanded:
+                # As new as it was: no server has been given it yet, if none had before.
+                restore.submission = entries[restore.entry].submission
         # Nobody holds what these make, but they were asked for and not yet handed to any server.
         bare = [
             request
             for request in reopened.journaled
-            if not request.sent and not (request.entry and journal.knows(request.entry))
+            if request.submission is not None
+            and not request.sent
+            and not (request.entry and journal.knows(request.entry))
         ]
         self.session.queue_first(_merged(restores, bare, reopened.journaled))
         self._restoring = set(restores)
         self._restoring_of = len(restores)
         self._tell_lost(journal, {entry: request.waiter for entry, request in entries.items()})
+
+    def _note_ends(self, journal: Journal) -> None:
+        """What the user has released or ended must not be run again, even if no server has heard.
+
+        What somebody who stands in line before that still needs is released in its turn.
+        """
+        needed: set[bytes] = set()
+        for request in self.session.in_line:
+            if request.kind is Kind.TERMINATE:
+                self._note_end(request, journal)
+            elif request.kind is Kind.RELEASE:
+                for name in request.concerns:
+                    if name not in needed:
+                        journal.drop(name)
+            elif request.waiter is not None or request.kind not in STREAMED:
+                needed.update(request.needs)
 
     def _requests(self, actions: list[Action]) -> list[Request]:
         made = []
