@@ -47,10 +47,32 @@ class Dying:
             yield answer
 
 
+class Refusing(Dying):
+    """Refuses its first streams, for these reasons, before it answers anything."""
+
+    def __init__(self, *refusals: tuple[grpc.StatusCode, str]) -> None:
+        super().__init__()
+        self.refusals = list(refusals)
+        self.reconnecting: list[str] = []
+
+    def Datapath(self, requests, context):
+        self.reconnecting.append(dict(context.invocation_metadata())["reconnecting"])
+        if self.refusals:
+            code, why = self.refusals.pop(0)
+            context.set_trailing_metadata(((wire.REASON_KEY, why),))
+            context.abort(code, "refused")
+        yield from super().Datapath(requests, context)
+
+
 @pytest.fixture
-def channel():
+def servicer():
+    return Dying()
+
+
+@pytest.fixture
+def channel(servicer):
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers([protocol.handler(protocol.DATA_STREAMER, Dying())])
+    server.add_generic_rpc_handlers([protocol.handler(protocol.DATA_STREAMER, servicer)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -97,6 +119,41 @@ def test_a_put_under_way_is_told_that_the_session_ends_with_its_server(begin):
     failure = put(data)
     assert isinstance(failure, SessionError) and "RAY_CLIENT_RECOVERY" in str(failure)
     assert data.info().state is SessionState.LOST
+
+
+_Code = grpc.StatusCode
+
+
+@pytest.mark.parametrize(
+    "servicer,streams",
+    [
+        # The proxier was started anew before it had answered the init.
+        (
+            Refusing(
+                (_Code.UNAVAILABLE, wire.REASON_SHUTTING_DOWN),
+                (_Code.NOT_FOUND, wire.REASON_SESSION_UNKNOWN),
+            ),
+            ["False", "True", "False"],
+        ),
+        # A stream that was given up has arrived late, and begun the session.
+        (
+            Refusing(
+                (_Code.UNAVAILABLE, ""),
+                (_Code.NOT_FOUND, wire.REASON_SESSION_UNKNOWN),
+                (_Code.FAILED_PRECONDITION, wire.REASON_SESSION_KNOWN),
+            ),
+            ["False", "True", "False", "True"],
+        ),
+        # It has taken the session over from the one after it.
+        (
+            Refusing((_Code.UNAVAILABLE, ""), (_Code.ABORTED, wire.REASON_SUPERSEDED)),
+            ["False", "True", "True"],
+        ),
+    ],
+)
+def test_a_session_begins_over_interruptions(begin, servicer, streams):
+    assert begin(Recovery.REPLAY).info().state is SessionState.CONNECTED
+    assert servicer.reconnecting == streams
 
 
 @pytest.mark.parametrize("fault", [MemoryError("no memory"), RuntimeError("a fault")])

@@ -53,11 +53,19 @@ def test_what_may_be_tried_again(code, details, can):
     assert recoverable(Failed(code, details)) is can
 
 
-def test_a_stale_incarnation_passes():
-    trailing = [(wire.REASON_KEY, wire.REASON_STALE_INCARNATION)]
-    stale = Failed(Code.FAILED_PRECONDITION, "", trailing)
-    assert reason(stale) == wire.REASON_STALE_INCARNATION
-    assert recoverable(stale)
+@pytest.mark.parametrize(
+    "code,why",
+    [
+        (Code.FAILED_PRECONDITION, wire.REASON_STALE_INCARNATION),
+        (Code.NOT_FOUND, wire.REASON_SESSION_UNKNOWN),
+        (Code.FAILED_PRECONDITION, wire.REASON_SESSION_KNOWN),
+        (Code.ABORTED, wire.REASON_SUPERSEDED),
+    ],
+)
+def test_what_the_next_stream_mends(code, why):
+    error = Failed(code, "", [(wire.REASON_KEY, why)])
+    assert reason(error) == why
+    assert recoverable(error)
 
 
 def test_a_bare_rpc_error_is_not_tried_again():

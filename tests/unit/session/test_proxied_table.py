@@ -62,7 +62,16 @@ def test_no_client_id(method):
 def test_a_second_session_of_one_client_id():
     table = SessionTable()
     begun(table, STOCK)
-    assert refused(table.open, STOCK).code == "FAILED_PRECONDITION"
+    why = refused(table.open, STOCK)
+    assert (why.code, why.reason) == ("FAILED_PRECONDITION", None)
+
+
+def test_a_client_that_begins_twice_is_told_that_it_has_begun():
+    table = SessionTable()
+    begun(table, FORK)
+    why = refused(table.open, FORK)
+    assert (why.code, why.reason) == ("FAILED_PRECONDITION", wire.REASON_SESSION_KNOWN)
+    assert refused(table.open, replace(FORK, secret="wrong")).reason is None
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", "5ec7e7é"])

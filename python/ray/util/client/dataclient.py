@@ -449,7 +449,9 @@ class DataClient:
         if self._grace_period == 0:
             return False
         if isinstance(error, grpc.RpcError) and reason(error) == wire.REASON_SESSION_UNKNOWN:
-            return self._recovery is Recovery.REPLAY and self._core.journal is not None
+            # A session that has not begun yet holds nothing that would be lost.
+            restores = self._recovery is Recovery.REPLAY and self._core.journal is not None
+            return restores or not self._initialised
         return error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
 
     def _still_to_say(self, error: BaseException | None) -> bool:

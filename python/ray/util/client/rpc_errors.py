@@ -16,8 +16,16 @@ _NOT_A_MESSAGE = "Exception serializing request!"
 
 
 # What passes as soon as this client's data stream has met the new incarnation, or has begun the
-# session anew with a proxier that knows nothing of it.
-_UNTIL_RECONNECTED = frozenset({wire.REASON_STALE_INCARNATION, wire.REASON_SESSION_UNKNOWN})
+# session anew with a proxier that knows nothing of it. The last two tell of an older stream of this
+# client that was given up, and yet arrived late: the next stream takes the session over from it.
+_UNTIL_RECONNECTED = frozenset(
+    {
+        wire.REASON_STALE_INCARNATION,
+        wire.REASON_SESSION_UNKNOWN,
+        wire.REASON_SESSION_KNOWN,
+        wire.REASON_SUPERSEDED,
+    }
+)
 
 
 def reason(e: grpc.RpcError) -> str | None:

@@ -85,11 +85,14 @@ class SessionTable:
             Refused: no client id, or one that has a session already.
         """
         self._require_id(caller)
-        if caller.client_id in self._sessions:
+        known = self._sessions.get(caller.client_id)
+        if known is not None:
+            own = known.secret is not None and _fits(known.secret, caller.secret)
             raise Refused(
                 "FAILED_PRECONDITION",
                 f"Client id {caller.client_id} has a session already; a client that has lost its "
                 "connection must say that it reconnects.",
+                wire.REASON_SESSION_KNOWN if own else None,
             )
         self._buried.pop(caller.client_id, None)
         session = ProxiedSession(caller.client_id, caller.secret)
