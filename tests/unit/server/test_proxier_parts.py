@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -53,6 +54,25 @@ async def test_an_exit_is_seen_and_told_with_the_end_of_the_log(tmp_path):
     assert "ray_client_server_1.err" in text
     assert text.endswith("at last")
     assert len(text) < 5000
+
+
+def watched_processes():
+    descriptors = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    return sum(
+        os.path.lexists(path) and "pidfd" in os.readlink(path) for path in descriptors
+    )
+
+
+async def test_a_process_that_is_gone_holds_no_descriptor():
+    gc.disable()
+    try:
+        before = watched_processes()
+        process = await spawn("pass")
+        assert await process.wait(30)
+        assert process.exited()
+        assert watched_processes() == before
+    finally:
+        gc.enable()
 
 
 async def test_a_sigkill_may_be_for_lack_of_memory():

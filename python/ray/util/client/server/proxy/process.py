@@ -29,7 +29,10 @@ def _how(returncode: int) -> str:
 
 
 class _ExitProbe:
-    """Tells at once whether a child has exited, before the loop gets to hear of it."""
+    """Tells at once whether a child has exited, before the loop gets to hear of it.
+
+    It holds a descriptor until it is closed.
+    """
 
     def __init__(self, pid: int) -> None:
         self._poll = select.poll()
@@ -43,9 +46,11 @@ class _ExitProbe:
     def exited(self) -> bool:
         return bool(self._poll.poll(0)) if self._fd is not None else False
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Frees the descriptor; the loop has heard of the exit."""
         if self._fd is not None:
             os.close(self._fd)
+            self._fd = None
 
 
 class ServerProcess:
@@ -65,6 +70,8 @@ class ServerProcess:
         self._log_path = log_path
         self._exit = asyncio.ensure_future(process.wait())
         self._kernel = _ExitProbe(process.pid)
+        # Not left to the garbage collector: each of a session's many servers has one.
+        self._exit.add_done_callback(lambda _: self._kernel.close())
         self.pid = process.pid
         self.log_name = os.path.basename(log_path) if log_path else None
 
