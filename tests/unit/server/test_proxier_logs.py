@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import grpc
@@ -376,8 +377,31 @@ async def test_the_thread_ends_while_it_waits_for_the_loop():
     while listener._on_their_way._value:  # this loop takes nothing meanwhile
         pass
     await within(listener.end())
-    assert not listener._thread.is_alive()
+    assert not output_threads()
     assert delivered == []
+
+
+async def test_a_store_that_does_not_answer_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(output, "LEAVE_S", 0.01)
+    channel = Hung()
+    outputs = output.Outputs(lambda: channel)
+    outputs.open().want(True)
+    await within(outputs.close())
+    assert output_threads()
+    channel.answers.set()
+    while output_threads():
+        await asyncio.sleep(0.005)
+
+
+class Hung:
+    def __init__(self):
+        self.answers = threading.Event()
+
+    def subscribe(self):
+        self.answers.wait()
+
+    def close(self):
+        self.answers.wait()
 
 
 STYLE = subscription.Style("")

@@ -9,6 +9,9 @@ from ray.util.client.server.proxy.subscription import Printed, Route, Routes, Su
 from ray.util.client.session.loglines import Dropped, LogLines, Piece
 from ray.util.client.session.printed import Style
 
+# Seconds after which a store that does not answer is left without a word.
+LEAVE_S = 2.0
+
 
 class Output:
     """What the workers of one session print, until its client has it. Loop-bound.
@@ -101,10 +104,10 @@ class Outputs:
         return Output(self._arrange)
 
     async def close(self) -> None:
-        """Listens no more. The sessions have ended."""
+        """Listens no more. The sessions have ended. Takes ``LEAVE_S`` at most."""
         self._unsubscribe()
-        while self._ending:
-            await asyncio.wait(self._ending)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=LEAVE_S)
 
     def _arrange(self, output: Output) -> None:
         self._wanting = [other for other in self._wanting if other is not output]
@@ -120,7 +123,7 @@ class Outputs:
     def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            ending = asyncio.ensure_future(subscription.end())
+            ending = subscription.end()
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import threading
 import time
-from typing import Any, Awaitable, Callable, List, Mapping, NamedTuple, Optional, Tuple
+from contextlib import suppress
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 from ray.util.client.session.printed import Style, Text, shown
 
@@ -79,17 +80,24 @@ class Subscription:
         )
         self._thread.start()
 
-    def end(self) -> Awaitable[None]:
-        """Ends the subscription. What is returned is done when its thread has ended."""
-        self._ended.set()
-        return asyncio.to_thread(self._leave)
+    def end(self) -> asyncio.Future[None]:
+        """Ends the subscription. What is returned is done when its thread has ended.
 
-    def _leave(self) -> None:
-        subscriber = self._subscriber
-        if subscriber is not None:
-            # Wakes the thread, which may wait for something to be printed.
-            subscriber.close()
+        That may take as long as the cluster's store does not answer.
+        """
+        self._ended.set()
+        left = self._loop.create_future()
+        threading.Thread(
+            target=self._leave, args=(left,), name="ray_client_worker_output_end", daemon=True
+        ).start()
+        return left
+
+    def _leave(self, left: asyncio.Future[None]) -> None:
+        # Wakes the thread, which may wait for something to be printed.
+        self._close()
         self._thread.join()
+        with suppress(RuntimeError):  # The loop has ended before.
+            self._loop.call_soon_threadsafe(left.set_result, None)
 
     # -- the thread
 
@@ -104,8 +112,16 @@ class Subscription:
                     logger.warning("What workers print can't be read at the moment: %s", e)
                 answered = False
                 self._ended.wait(_PAUSE_S)
-        if self._subscriber is not None:
+        # Once more: it may have been made after the end.
+        self._close()
+
+    def _close(self) -> None:
+        if self._subscriber is None:
+            return
+        try:
             self._subscriber.close()
+        except Exception as e:  # The store forgets a subscriber of which it hears nothing.
+            logger.debug("A subscriber could not take its leave: %s", e)
 
     def _listen(self) -> None:
         """Reads until nothing comes any more, which may also mean that the store was restarted."""
