@@ -7,7 +7,7 @@ import time
 from benchmarks.session.report import Row, Section
 from benchmarks.session.sides import FORK, Side
 from tests.support.client import Client
-from tests.support.waiting import eventually
+from tests.support.heard import await_heard, heard
 
 LINES = 100_000
 # The flood takes longer than this on any machine, so that it goes on all the while.
@@ -20,8 +20,7 @@ def _flood(loud: Client, other: Client, number: int) -> tuple[list[float], float
     step = loud.start("print_lines(number, count)", number=number, count=LINES)
     trips = other.run("time_trips(seconds)", seconds=_TRIPS_S)
     step.value()
-    last = f"flood {number} line {LINES - 1} "
-    eventually(lambda: last in loud.output(), "the end of the flood")
+    await_heard(loud, f"flood {number} line {LINES - 1} ")
     return trips, time.monotonic() - began
 
 
@@ -35,7 +34,7 @@ def _measure(side: Side, rounds: int) -> dict[str, list[float]]:
             trips, shown = _flood(loud, other, number)
             got["flooded"] += trips
             got["shown"].append(shown)
-            got["lines"].append(loud.output().count(f"flood {number} line "))
+            got["lines"].append(heard(loud).count(f"flood {number} line "))
     return got
 
 

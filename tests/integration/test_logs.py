@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import List
 
 import pytest
 
 from tests.conftest import MakeSession
-from tests.support.client import Client
+from tests.support.heard import assert_each_once, await_heard, await_line, heard, numbers
 from tests.support.link import Link
 from tests.support.ports import LOOPBACK
 from tests.support.session import Session
 from tests.support.waiting import eventually
 
-# Lines are written in one piece, as Ray's log monitor may read in the middle of them.
 SPEAK = """
     import pathlib, sys, time
 
@@ -32,14 +30,20 @@ SPEAK = """
             say(f"line {n};")
             time.sleep(seconds)
 
+    def wait_for(path):
+        while not pathlib.Path(path).exists():
+            time.sleep(0.01)
+
     @ray.remote(max_retries=0)
-    def count_and_wait(first, end, done, go_on):
+    def count_between(first, end, begin, printed, go_on):
+        for n in range(first):
+            say(f"line {n};")
+        wait_for(begin)
         for n in range(first, end):
             say(f"line {n};")
-        pathlib.Path(done).touch()
-        while not pathlib.Path(go_on).exists():
-            time.sleep(0.01)
-        say("went on")
+        pathlib.Path(printed).touch()
+        wait_for(go_on)
+        say(f"line {end};")
 
     @ray.remote(lifetime="detached", num_cpus=0)
     class Speaker:
@@ -57,21 +61,6 @@ SPEAK = """
 """
 
 
-def numbers(client: Client) -> List[int]:
-    """The numbered lines that the client has shown, in the order of their coming."""
-    return [int(n) for n in re.findall(r"line (\d+);", client.output())]
-
-
-def await_line(client: Client, n: int) -> None:
-    client.wait_output(f"line {n};")
-
-
-def assert_each_once(client: Client, end: int) -> None:
-    """Waits for the last of ``end`` lines; they must have come once each and in order."""
-    await_line(client, end - 1)
-    assert numbers(client) == list(range(end))
-
-
 @pytest.fixture
 def linked(link: Link, make_session: MakeSession) -> Session:
     """A session over ``link`` that can speak and count."""
@@ -86,25 +75,21 @@ def linked(link: Link, make_session: MakeSession) -> Session:
 def test_lines_printed_while_the_link_is_down_come_after_it(
     link: Link, linked: Session, tmp_path: Path
 ) -> None:
-    first, second, go_on, end = (str(tmp_path / name) for name in ("1", "2", "go_on", "end"))
-    code = "a = count_and_wait.remote(0, 500, first, go_on)"
-    linked.client.run(code, first=first, go_on=go_on)
-    await_line(linked.client, 499)
+    begin, printed, end = (tmp_path / name for name in ("begin", "printed", "end"))
     linked.client.run(
-        "b = count_and_wait.options(num_cpus=0).remote(500, 1000, second, end)",
-        second=second,
-        end=end,
+        "counting = count_between.remote(500, 1000, begin, printed, end)",
+        begin=str(begin),
+        printed=str(printed),
+        end=str(end),
     )
-    eventually(Path(first).exists, "the first lines")
-    # The task's id is the cluster's word that it has it; the call itself waits for nobody.
-    linked.client.run("b.hex()")
+    await_line(linked.client, 499)
     link.refuse()
-    Path(go_on).touch()
-    eventually(Path(second).exists, "lines printed without a link")
+    begin.touch()
+    eventually(printed.exists, "lines printed without a link")
     link.accept()
-    linked.client.wait_output("went on")
-    Path(end).touch()
-    assert_each_once(linked.client, 1000)
+    end.touch()
+    linked.client.run("ray.get(counting)")
+    assert_each_once(linked.client, 1001)
 
 
 def test_lines_come_once_and_in_order_over_many_cuts(link: Link, linked: Session) -> None:
@@ -142,10 +127,10 @@ def test_lines_sent_into_a_black_hole_are_sent_again(link: Link, linked: Session
 def test_worker_output_is_streamed_after_the_death(session: Session) -> None:
     session.client.run(SPEAK)
     session.client.run("ray.get(speak.remote('said before'))")
-    session.client.wait_output("said before")
+    await_heard(session.client, "said before")
     session.lose_server()
     session.client.run("ray.get(speak.remote('said after'))")
-    session.client.wait_output("said after")
+    await_heard(session.client, "said after")
 
 
 def test_a_detached_actor_is_heard_through_several_deaths(
@@ -162,9 +147,9 @@ def test_a_detached_actor_is_heard_through_several_deaths(
         session.await_server()
     await_line(session.client, numbers(session.client)[-1] + 100)
     stop.touch()
-    session.client.wait_output("counted to ")
+    await_heard(session.client, "counted to ")
     session.client.run("ray.kill(speaker)")
-    (end,) = re.findall(r"counted to (\d+)\.", session.client.output())
+    (end,) = re.findall(r"counted to (\d+)\.", heard(session.client))
     assert_each_once(session.client, int(end))
 
 
@@ -174,14 +159,15 @@ def test_a_tasks_last_lines_before_its_servers_death_come(
     printed, never = tmp_path / "printed", tmp_path / "never"
     session.client.run(SPEAK)
     session.client.run(
-        "ref = count_and_wait.remote(0, 2000, printed, never)",
+        "ref = count_between.remote(0, 2000, folder, printed, never)",
+        folder=str(tmp_path),
         printed=str(printed),
         never=str(never),
     )
     eventually(printed.exists, "the task to have printed")
     session.lose_server()
     session.client.run("ray.get(speak.remote('said after'))")
-    session.client.wait_output("said after")
+    await_heard(session.client, "said after")
     assert_each_once(session.client, 2000)
 
 
@@ -198,9 +184,9 @@ def test_lines_come_once_when_the_link_is_cut_and_the_server_dies(
     linked.client.run("ray.get(ray.put(1))")
     await_line(linked.client, numbers(linked.client)[-1] + 100)
     stop.touch()
-    linked.client.wait_output("counted to ")
+    await_heard(linked.client, "counted to ")
     linked.client.run("ray.kill(speaker)")
-    (end,) = re.findall(r"counted to (\d+)\.", linked.client.output())
+    (end,) = re.findall(r"counted to (\d+)\.", heard(linked.client))
     assert_each_once(linked.client, int(end))
 
 
@@ -248,7 +234,7 @@ def test_without_log_to_driver_nothing_comes(make_session: MakeSession) -> None:
 def test_lines_look_as_in_a_driver(session: Session) -> None:
     session.client.run(SPEAK)
     session.client.run("ray.get(speak.remote('said'))")
-    session.client.wait_output("said")
+    await_heard(session.client, "said")
     line = next(line for line in session.client.output().splitlines() if "said" in line)
     assert re.fullmatch(r"\x1b\[36m\(speak pid=\d+\)\x1b\[0m said", line)
 
