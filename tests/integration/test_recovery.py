@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import MakeSession
 from tests.support.client import Client
 from tests.support.session import Session
+from tests.support.waiting import eventually
 
 COUNTER = """
     @ray.remote(num_cpus=0)
@@ -150,20 +151,44 @@ def test_a_dead_server_leaves_no_session_behind_after_shutdown(session: Session)
     session.cluster.wait_no_servers()
 
 
-def test_the_working_dir_outlives_the_pin_of_its_upload(
-    make_session: MakeSession, tmp_path
-) -> None:
-    (tmp_path / "brought_along.py").write_text("ANSWER = 43\n")
+@pytest.mark.slow
+def test_packages_outlive_the_pin_of_their_upload(make_session: MakeSession, tmp_path) -> None:
+    pin_s = 6  # longer than it takes to connect
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "brought_along.py").write_text("ANSWER = 43\n")
+    (tmp_path / "brought_module").mkdir()
+    (tmp_path / "brought_module" / "__init__.py").write_text("ANSWER = 44\n")
     session = make_session(
-        environment={"RAY_RUNTIME_ENV_TEMPORARY_REFERENCE_EXPIRATION_S": "1"},
-        runtime_env={"working_dir": str(tmp_path)},
+        environment={"RAY_RUNTIME_ENV_TEMPORARY_REFERENCE_EXPIRATION_S": str(pin_s)},
+        runtime_env={
+            "working_dir": str(tmp_path / "work"),
+            "py_modules": [str(tmp_path / "brought_module")],
+        },
     )
-    session.client.run("uri = ray.get_runtime_context().runtime_env['working_dir']")
-    session.client.run("look = ray.remote(lambda: __import__('brought_along').ANSWER)")
-    exists = "ray.experimental.internal_kv._internal_kv_exists(uri.encode())"
-    assert session.client.run(f"import ray.experimental.internal_kv; {exists}") is True
-    # Nothing tells when a pin runs out, so its time has to pass.
-    session.client.run("import threading; threading.Event().wait(1.5)")
-    session.lose_server()
-    assert session.client.run("ray.get(look.remote())") == 43
-    assert session.client.run(exists) is True
+    session.client.run(
+        """
+        from ray.experimental import internal_kv as kv
+
+        @ray.remote
+        def look():
+            import brought_along, brought_module
+            return brought_along.ANSWER, brought_module.ANSWER
+
+        environment = ray.get_runtime_context().runtime_env
+        uris = [environment["working_dir"], *environment["py_modules"]]
+        # Another package, which no session keeps, is gone once its pin has run out.
+        other = "gcs://_ray_pkg_of_nobody.zip"
+        kv._internal_kv_put(other.encode(), b"package")
+        kv._pin_runtime_env_uri(other, expiration_s=pin_s)
+        """,
+        pin_s=pin_s,
+    )
+    kept = "[kv._internal_kv_exists(uri.encode()) for uri in uris]"
+    assert session.client.run(kept) == [True, True]
+    gone = "not kv._internal_kv_exists(other.encode())"
+    eventually(lambda: session.client.run(gone), "a pin to run out")
+    for _ in range(2):
+        session.lose_server()
+        assert session.client.run("ray.get(look.remote())") == [43, 44]
+        assert session.client.run(kept) == [True, True]
+        session.await_server()

@@ -61,26 +61,55 @@ def test_a_get_of_another_session_goes_on_while_one_recovers(make_session: MakeS
     assert step.value() == "open"
 
 
+TWO = """
+    import ray
+
+    @ray.remote(num_cpus=0)
+    def double(x):
+        return 2 * x
+
+    @ray.remote(num_cpus=0, max_restarts=-1)
+    class Counter:
+        count = 0
+        def add(self):
+            self.count += 1
+            return self.count
+
+    class Mine:
+        '''One of this process's sessions, and what it holds.'''
+        def __init__(self, address, name):
+            self.context = ray.init(address, allow_multiple=True)
+            with self.context:
+                self.put, self.unseen = ray.put(name), double.remote(name)
+                self.actor = Counter.options(name="counter").remote()
+                assert ray.get(self.actor.add.remote()) == 1 and ray.wait([self.unseen])[0]
+        def look(self):
+            with self.context:
+                named = ray.get_actor("counter")
+                info = ray.util.client.session.info()
+                return *ray.get([self.put, self.unseen, named.add.remote()]), info.incarnation
+
+    mine = []
+"""
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_one_of_two_clients_in_a_process_loses_its_server(
     make_client: MakeClient, cluster: Cluster, number: int
 ) -> None:
     client = make_client()
-    client.run("import ray; contexts, refs = [], []")
+    client.run(TWO)
     servers: list = []
-    for name in ("first", "second"):
-        code = "contexts.append(ray.init(address, allow_multiple=True)); None"
-        client.run(code, address=cluster.address)
+    for name in ("a", "b"):
+        client.run("mine.append(Mine(address, name))", address=cluster.address, name=name)
         servers.append(cluster.next_server(*servers))
-        client.run("with contexts[-1]:\n    refs.append(ray.put(name))", name=name)
     kill(servers[number])
-    code = "with contexts[number]:\n    got = ray.get(ray.put(number))\ngot"
-    assert [client.run(code, number=n) for n in (0, 1)] == [0, 1]
-    other = 1 - number
-    code = "with contexts[number]:\n    got = ray.get(refs[number])\ngot"
-    assert client.run(code, number=other) == ["first", "second"][other]
-    assert servers[other] in cluster.servers()
-    client.run("for context in contexts: context.disconnect()")
+    looks = [client.start(f"mine[{n}].look()", thread=True) for n in (0, 1)]
+    for n, name in enumerate("ab"):
+        count, incarnation = (1, 2) if n == number else (2, 1)
+        assert looks[n].value() == [name, 2 * name, count, incarnation]
+    assert servers[1 - number] in cluster.servers()
+    client.run("for one in mine: one.context.disconnect()")
 
 
 def test_a_new_session_begins_while_another_recovers(
