@@ -152,6 +152,19 @@ def test_a_detached_actor_that_was_not_used_since_a_death_can_be_killed(
     assert "ValueError" in held.client.fails("ray.get_actor('kept')").bases
 
 
+def test_a_handle_means_its_own_actor_and_not_the_next_of_that_name(held: Held) -> None:
+    held.client.run("old = Counter.options(name='kept', lifetime='detached').remote()")
+    held.client.run("found = ray.get_actor('kept'); ray.get(found.add.remote()); ray.kill(old)")
+    held.client.fails(DIES.format("found"))
+    held.client.run("new = Counter.options(name='kept', lifetime='detached').remote(100)")
+    assert held.client.run("ray.get(new.add.remote())") == 101
+    held.die()
+    for handle in ("old", "found"):
+        assert "ActorDiedError" in held.client.fails(f"ray.get({handle}.add.remote())").bases
+    assert held.client.run("ray.get(new.add.remote())") == 102
+    held.client.run("ray.kill(new)")
+
+
 GAP = """
     pending, chosen = gated.remote("pending", 1), gated.remote("chosen", 2)
     doomed = Counter.options(max_restarts=-1).remote()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from tests.conftest import MakeSession
+import pytest
+
+from tests.conftest import MakeClient, MakeSession
 from tests.support.client import Client
+from tests.support.cluster import Cluster
 from tests.support.session import Session
 from tests.support.waiting import eventually
 
@@ -65,3 +68,111 @@ def test_the_end_is_heard(make_session: MakeSession) -> None:
     assert _heard(session.client, 1) == [["CLOSED", 1]]
     assert "ConnectionError" in session.client.fails("session.info()").bases
     assert "TypeError" in session.client.fails("session.add_listener(1)").bases
+
+
+def _info(client: Client) -> dict:
+    return client.run("{**session.info()._asdict(), 'state': session.info().state.name}")
+
+
+def test_states_and_counters_over_two_deaths(session: Session) -> None:
+    client = session.client
+    client.run(
+        """
+        from ray.util.client import session
+
+        @ray.remote(num_cpus=0, max_restarts=-1)
+        class Actor:
+            def ping(self):
+                return "pong"
+
+        never = ray.remote(num_cpus=0)(lambda: __import__("threading").Event().wait())
+        put, actor = ray.put(1), Actor.remote()
+        pending = [never.options(max_retries=-1).remote() for _ in range(3)]
+        assert ray.get(actor.ping.remote()) == "pong"
+        """
+    )
+    before = _info(client)
+    assert (before["state"], before["incarnation"], before["recoveries"]) == ("CONNECTED", 1, 0)
+    assert before["last_recovery_s"] is None and before["restored"] == before["resubmitted"] == 0
+    for deaths in (1, 2):
+        with session.gap():
+            eventually(lambda: _info(client)["state"] == "SUSPENDED", "the client to notice")
+            assert _info(client)["incarnation"] == deaths
+        assert client.run("ray.get(actor.ping.remote())") == "pong"
+        session.await_server()
+        after = _info(client)
+        assert (after["state"], after["incarnation"]) == ("CONNECTED", deaths + 1)
+        assert (after["recoveries"], after["resubmitted"]) == (deaths, 3)
+        # The class, the actor, and the function of the pending tasks.
+        assert after["restored"] == 3
+        assert after["lost"] == {} and after["last_recovery_s"] > 0
+        assert client.run("ray.get(put)") == 1
+        assert _info(client)["restored"] == 4
+    entries = after["journal_entries"]
+    client.run("del put; import gc; gc.collect(); ray.get(ray.put(2))")
+    eventually(lambda: _info(client)["journal_entries"] < entries, "the dropped put to be forgotten")
+
+
+def test_what_is_heard_and_counted_without_replay(make_session: MakeSession) -> None:
+    session = make_session(environment={"RAY_CLIENT_RECOVERY": "reconnect"})
+    session.client.run(LISTEN)
+    session.client.run("put, other = ray.put(1), ray.put(2)")
+    session.lose_server()
+    assert "OwnerDiedError" in session.client.fails("ray.get(put)").bases
+    assert _heard(session.client, 2) == [["SUSPENDED", 1], ["CONNECTED", 2]]
+    info = _info(session.client)
+    assert info["lost"] == {"switched_off": 2} and info["restored"] == 0
+    assert (info["state"], info["incarnation"], info["recoveries"]) == ("CONNECTED", 2, 1)
+
+
+def test_what_is_heard_where_recovery_is_off(make_session: MakeSession) -> None:
+    # The next server lives for the length of the grace period.
+    environment = {"RAY_CLIENT_RECOVERY": "off", "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "5"}
+    session = make_session(environment=environment)
+    session.client.run(LISTEN)
+    session.lose_server()
+    session.client.fails("while True: ray.get(ray.put(1))")
+    assert _heard(session.client, 2) == [["SUSPENDED", 1], ["LOST", 1]]
+    info = _info(session.client)
+    assert (info["state"], info["incarnation"], info["recoveries"]) == ("LOST", 1, 0)
+
+
+def test_each_session_of_a_process_has_its_own_listeners(
+    make_client: MakeClient, cluster: Cluster
+) -> None:
+    client = make_client()
+    client.run(
+        """
+        import ray
+        from ray.util.client import session
+
+        contexts = [ray.init(address, allow_multiple=True) for _ in range(2)]
+        heard = [], []
+        for context, into in zip(contexts, heard):
+            with context:
+                session.add_listener(lambda info, into=into: into.append(info.state.name))
+        contexts[0].disconnect()
+        """,
+        address=cluster.address,
+    )
+    eventually(lambda: client.run("heard[0]") == ["CLOSED"], "the end of the first")
+    assert client.run("heard[1]") == []
+    client.run("contexts[1].disconnect()")
+    eventually(lambda: client.run("heard[1]") == ["CLOSED"], "the end of the second")
+
+
+@pytest.mark.xfail(strict=True, reason="a put that the server refuses stays in the journal")
+def test_what_could_not_be_put_is_not_kept(session: Session) -> None:
+    session.client.run(
+        """
+        from ray.util.client import session
+
+        class Bad:
+            def __reduce__(self):
+                return int, ("no number",)
+        """
+    )
+    before = _info(session.client)
+    assert "ValueError" in session.client.fails("ray.put([Bad(), bytes(10**6)])").bases
+    session.client.run("ray.get(ray.put(1))")
+    assert _info(session.client)["journal_bytes"] < before["journal_bytes"] + 10**6
