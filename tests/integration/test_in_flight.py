@@ -152,6 +152,24 @@ def test_a_detached_actor_that_was_not_used_since_a_death_can_be_killed(
     assert "ValueError" in held.client.fails("ray.get_actor('kept')").bases
 
 
+def test_found_actors_that_were_created_again_are_the_new_ones(held: Held) -> None:
+    held.client.run("made = Counter.options(name='mine', max_restarts=-1).remote()")
+    held.client.run("one, two = ray.get_actor('mine'), ray.get_actor('mine')")
+    assert held.client.run("ray.get([each.add.remote() for each in (made, one, two)])") == [1, 2, 3]
+    for _ in range(2):
+        held.die()
+        calls = "[each.add.remote() for each in (two, one, made)]"
+        assert held.client.run(f"ray.get({calls})") == [1, 2, 3]
+
+
+def test_a_detached_actor_without_a_name(held: Held) -> None:
+    held.client.run("kept = Counter.options(lifetime='detached').remote()")
+    assert held.client.run("ray.get(kept.add.remote())") == 1
+    held.die()
+    assert held.client.run("ray.get(kept.add.remote())") == 2
+    held.client.run("ray.kill(kept)")
+
+
 def test_a_handle_means_its_own_actor_and_not_the_next_of_that_name(held: Held) -> None:
     held.client.run("old = Counter.options(name='kept', lifetime='detached').remote()")
     held.client.run("found = ray.get_actor('kept'); ray.get(found.add.remote()); ray.kill(old)")

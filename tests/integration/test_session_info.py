@@ -110,7 +110,7 @@ def test_states_and_counters_over_two_deaths(session: Session) -> None:
         assert _info(client)["restored"] == 4
     entries = after["journal_entries"]
     client.run("del put; import gc; gc.collect(); ray.get(ray.put(2))")
-    eventually(lambda: _info(client)["journal_entries"] < entries, "the dropped put to be forgotten")
+    eventually(lambda: _info(client)["journal_entries"] < entries, "the put to be forgotten")
 
 
 def test_what_is_heard_and_counted_without_replay(make_session: MakeSession) -> None:

@@ -10,10 +10,12 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, OwnerDiedError
 from ray.util.client import protocol
 from ray.util.client.losses import lost_error
 from ray.util.client.named import SeenValue
+from ray.util.client.replies import TicketReply
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.client import Request
 from ray.util.client.session.conversation import Filed
 from ray.util.client.session.journal import Entry, Kind, Reason
+from ray.util.client.slot import Slot
 from ray.util.client.speech import Recalled, WireSpeech
 from ray.util.client.spill import SpillStore
 
@@ -76,6 +78,24 @@ def test_a_detached_actor_is_looked_up_by_its_name(speech):
     task = speech.look_up(entry).task
     assert (task.type, task.name, task.namespace) == (TASK.NAMED_ACTOR, "kept", "space")
     assert (task.client_id, list(task.return_tokens)) == ("me", [b"a"])
+
+
+@pytest.mark.parametrize(
+    "kind, type, verb",
+    [
+        (Kind.DETACHED, TASK.ACTOR, "look_up"),
+        (Kind.NAMED, TASK.NAMED_ACTOR, "look_up"),
+        (Kind.ACTOR, TASK.ACTOR, "again"),
+    ],
+)
+def test_the_id_that_an_actor_had_at_first_is_told(speech, kind, type, verb):
+    ticket, entry = Slot(), entry_of(kind, b"a", type=type, options=options(name="kept"))
+    entry.message = entry.message._replace(waiter=TicketReply([ticket]))
+    make = speech.look_up if verb == "look_up" else lambda entry: speech.again(entry, ())
+    assert make(entry).task.actor_id == b"", "no server has told it yet"
+    ticket.set_result(b"id")
+    assert make(entry).task.actor_id == b"id"
+    assert not entry.message.message.task.actor_id
 
 
 def test_a_part_is_picked_out_of_the_value_that_it_was_in(speech):

@@ -109,6 +109,12 @@ class TicketReply:
     def __init__(self, futures: Sequence[Future]) -> None:
         self._futures = futures
 
+    @property
+    def first_id(self) -> bytes | None:
+        """The first of the ids, if the server has told it. Never waits."""
+        first = self._futures[0]
+        return first.result() if first.done() and first.exception() is None else None
+
     def done(self, response: Any) -> bool:
         ticket = response.task_ticket
         if not ticket.valid:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.util.client import budgets, protocol
 from ray.util.client.losses import lost_error, outcome_unknown
-from ray.util.client.replies import RestoreReply, error_from
+from ray.util.client.replies import RestoreReply, TicketReply, error_from
 from ray.util.client.session.client import Request
 from ray.util.client.session.journal import Entry, Kind, Reason
 from ray.util.client.spill import Spilled
@@ -47,7 +47,8 @@ class WireSpeech:
             return _pick(entry)
         # Known now; by the time that a message was read from disk it may be another number.
         left = entry.retries if entry.kind in (Kind.TASK, Kind.ACTOR) else None
-        return _changed(entry, lambda message: _again(message, left, unwanted))
+        first_id = _first_id(entry)
+        return _changed(entry, lambda message: _again(message, left, unwanted, first_id))
 
     def put(self, name: bytes, value: Any) -> Any:
         put = protocol.PutRequest(
@@ -56,7 +57,8 @@ class WireSpeech:
         return protocol.DataRequest(put=put)
 
     def look_up(self, entry: Entry) -> Any:
-        return _changed(entry, lambda message: _look_up(message, entry.names))
+        first_id = _first_id(entry)
+        return _changed(entry, lambda message: _look_up(message, entry.names, first_id))
 
     def waiter(self, first: Any) -> Any:
         return RestoreReply(first)
@@ -79,14 +81,24 @@ def _changed(entry: Entry, change: Callable[[Any], Any]) -> Any:
     return Recalled(message, change) if isinstance(message, Spilled) else change(message)
 
 
-def _again(message: Any, left: int | None, unwanted: Collection[bytes]) -> Any:
+def _first_id(entry: Entry) -> bytes:
+    """The id that an actor was first known by; empty where that is not known, or no actor."""
+    waiter = entry.message.waiter
+    if entry.kind not in (Kind.ACTOR, Kind.DETACHED, Kind.NAMED):
+        return b""
+    return (waiter.first_id if isinstance(waiter, TicketReply) else None) or b""
+
+
+def _again(
+    message: Any, left: int | None, unwanted: Collection[bytes], first_id: bytes = b""
+) -> Any:
     if message.WhichOneof("type") != "task":
         return message
     # A copy: the broken stream may still be reading the one that was sent.
     copy = type(message)()
     copy.CopyFrom(message)
     task = copy.task
-    task.again = True
+    task.again, task.actor_id = True, first_id
     if left is not None:
         budgets.spend(task, left)
     for index, token in enumerate(task.return_tokens):
@@ -95,10 +107,10 @@ def _again(message: Any, left: int | None, unwanted: Collection[bytes]) -> Any:
     return copy
 
 
-def _look_up(message: Any, names: tuple[bytes, ...]) -> Any:
+def _look_up(message: Any, names: tuple[bytes, ...], first_id: bytes) -> Any:
     task = message.task
     if task.type == protocol.ClientTask.NAMED_ACTOR:
-        return _again(message, None, ())
+        return _again(message, None, (), first_id)
     options: dict[str, Any] = {}
     for layer in (task.baseline_options, task.options):
         if layer.pickled_options:
@@ -111,6 +123,7 @@ def _look_up(message: Any, names: tuple[bytes, ...]) -> Any:
         return_tokens=names,
         data=NO_ARGUMENTS,
         total_chunks=1,
+        actor_id=first_id,
     )
     return protocol.DataRequest(task=found)
 

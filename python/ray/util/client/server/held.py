@@ -115,6 +115,7 @@ class Held:
         actor_owners: client id -> ids of the actors that the client has a handle for.
         named_actors: ids of actors that were looked up by name; their handles stay.
         tokens: client id -> cluster's id -> the name that the client gave to it.
+        first_ids: id of an actor that was created again -> the id that it had at first.
         digests: name given by a client -> what it was given to, and the answer.
         picks: what is had again out of the values of others.
         function_refs, registered_actor_classes: id -> remote function or actor class.
@@ -129,6 +130,7 @@ class Held:
         self.actor_owners: Dict[str, Set[bytes]] = defaultdict(set)
         self.named_actors: Set[bytes] = set()
         self.tokens: Dict[str, Dict[bytes, bytes]] = defaultdict(dict)
+        self.first_ids: Dict[bytes, bytes] = {}
         self.digests: Dict[bytes, Any] = {}
         self.picks = Picks()
         self.function_refs: Dict[bytes, Any] = {}
@@ -173,6 +175,11 @@ class Held:
         if token:
             self.tokens[client_id][actor_id] = token
         return actor_id
+
+    def first_id(self, actor: Any) -> bytes:
+        """The id by which the session first knew an actor."""
+        actor_id = actor._actor_id.binary()
+        return self.first_ids.get(actor_id, actor_id)
 
     def keep_failures(
         self, client_id: str, tokens: Iterable[bytes], actor: bool, error: bytes

@@ -117,7 +117,10 @@ class Scheduler:
                 actor = actors.make_again(made, args, kwargs, everything, self._ray)
             else:
                 actor = made.remote(*args, **kwargs)
-        return [self._held.keep_actor(task.client_id, actor, _token(task))]
+        actor_id = self._held.keep_actor(task.client_id, actor, _token(task))
+        if task.actor_id:
+            self._held.first_ids[actor_id] = task.actor_id
+        return [actor_id]
 
     def _call_method(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         method = getattr(self._held.actor_refs[task.payload_id], task.name)
@@ -132,6 +135,8 @@ class Scheduler:
         else:
             # On the wire "" stands for the job's own namespace.
             actor = self._ray.get_actor(task.name, task.namespace or None)
+            if task.actor_id and task.actor_id != self._held.first_id(actor):
+                raise ValueError(f"Another actor has the name {task.name!r} by now.")
         actor_id = self._held.keep_actor(task.client_id, actor, _token(task))
         self._held.named_actors.add(actor_id)
         return [actor_id]
