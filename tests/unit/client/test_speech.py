@@ -98,6 +98,15 @@ def test_the_id_that_an_actor_had_at_first_is_told(speech, kind, type, verb):
     assert not entry.message.message.task.actor_id
 
 
+def test_a_detached_actor_without_a_name_is_found_by_its_handle(speech):
+    reply, entry = TicketReply([Slot()]), entry_of(Kind.DETACHED, b"a", type=TASK.ACTOR)
+    entry.message = entry.message._replace(waiter=reply)
+    for handle in (b"handle", b""):  # The answer to a look-up has none.
+        ticket = protocol.ClientTaskTicket(valid=True, return_ids=[b"id"], handle=handle)
+        reply.done(protocol.DataResponse(task_ticket=ticket))
+        assert speech.look_up(entry).task.handle == b"handle"
+
+
 def test_a_part_is_picked_out_of_the_value_that_it_was_in(speech):
     pick = speech.again(Entry(Kind.PART, (b"part",), 3, 1, (b"whole",)), ()).pick
     assert (pick.source, pick.index, pick.name) == (b"whole", 3, b"part")

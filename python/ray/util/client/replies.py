@@ -108,6 +108,8 @@ class TicketReply:
 
     def __init__(self, futures: Sequence[Future]) -> None:
         self._futures = futures
+        # Of an actor, if the server has sent it: how the cluster serialises its handle.
+        self.handle = b""
 
     @property
     def first_id(self) -> bytes | None:
@@ -126,6 +128,7 @@ class TicketReply:
                 )
             )
         else:
+            self.handle = ticket.handle or self.handle
             for future, id in zip(self._futures, ticket.return_ids):
                 # What was submitted again keeps the id that it had first.
                 if not future.done():

@@ -57,8 +57,10 @@ class WireSpeech:
         return protocol.DataRequest(put=put)
 
     def look_up(self, entry: Entry) -> Any:
+        waiter = entry.message.waiter
+        handle = waiter.handle if isinstance(waiter, TicketReply) else b""
         first_id = _first_id(entry)
-        return _changed(entry, lambda message: _look_up(message, entry.names, first_id))
+        return _changed(entry, lambda message: _look_up(message, entry.names, first_id, handle))
 
     def waiter(self, first: Any) -> Any:
         return RestoreReply(first)
@@ -107,7 +109,7 @@ def _again(
     return copy
 
 
-def _look_up(message: Any, names: tuple[bytes, ...], first_id: bytes) -> Any:
+def _look_up(message: Any, names: tuple[bytes, ...], first_id: bytes, handle: bytes) -> Any:
     task = message.task
     if task.type == protocol.ClientTask.NAMED_ACTOR:
         return _again(message, None, (), first_id)
@@ -124,6 +126,7 @@ def _look_up(message: Any, names: tuple[bytes, ...], first_id: bytes) -> Any:
         data=NO_ARGUMENTS,
         total_chunks=1,
         actor_id=first_id,
+        handle=handle,
     )
     return protocol.DataRequest(task=found)
 

@@ -376,10 +376,11 @@ class RayletServicer:
         try:
             args, kwargs = self._ray.load(data, self)
             ids = self._scheduler.submit(task, args, kwargs)
+            handle = self._scheduler.handle_to_keep(task)
         except Exception as e:  # Arguments run the client's code, and Ray has errors of its own.
             logger.debug("Submitting %s failed", task.name, exc_info=True)
             return self.schedule_failed(task, e)
-        return protocol.ClientTaskTicket(valid=True, return_ids=ids)
+        return protocol.ClientTaskTicket(valid=True, return_ids=ids, handle=handle)
 
     def schedule_failed(self, task: Any, error: Exception) -> Any:
         """The ticket for a task that can't be submitted; the names of what it makes raise."""

@@ -122,6 +122,16 @@ class Scheduler:
             self._held.first_ids[actor_id] = task.actor_id
         return [actor_id]
 
+    def handle_to_keep(self, task: Any) -> bytes:
+        """The serialised handle of the actor that a task has made, if nothing else finds it again;
+        else empty."""
+        if task.type != _TASK.ACTOR or not _token(task):
+            return b""
+        options = {**options_of(task.baseline_options), **options_of(task.options)}
+        if options.get("lifetime") != "detached" or options.get("name"):
+            return b""
+        return pickle.dumps(self._held.actor_refs[_token(task)])
+
     def _call_method(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         method = getattr(self._held.actor_refs[task.payload_id], task.name)
         options = options_of(task.options)
