@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import MakeClient, MakeSession
 from tests.support.client import Client
 from tests.support.cluster import Cluster
+from tests.support.link import Link
+from tests.support.ports import LOOPBACK
 from tests.support.session import Session
 from tests.support.waiting import eventually
 
@@ -74,7 +76,8 @@ def _info(client: Client) -> dict:
     return client.run("{**session.info()._asdict(), 'state': session.info().state.name}")
 
 
-def test_states_and_counters_over_two_deaths(session: Session) -> None:
+def test_states_and_counters_over_two_deaths(link: Link, make_session: MakeSession) -> None:
+    session = make_session(address=f"ray://{LOOPBACK}:{link.port}")
     client = session.client
     client.run(
         """
@@ -95,9 +98,11 @@ def test_states_and_counters_over_two_deaths(session: Session) -> None:
     assert (before["state"], before["incarnation"], before["recoveries"]) == ("CONNECTED", 1, 0)
     assert before["last_recovery_s"] is None and before["restored"] == before["resubmitted"] == 0
     for deaths in (1, 2):
-        with session.gap():
-            eventually(lambda: _info(client)["state"] == "SUSPENDED", "the client to notice")
-            assert _info(client)["incarnation"] == deaths
+        link.refuse()
+        eventually(lambda: _info(client)["state"] == "SUSPENDED", "the client to notice")
+        assert _info(client)["incarnation"] == deaths
+        session.lose_server()
+        link.accept()
         assert client.run("ray.get(actor.ping.remote())") == "pong"
         session.await_server()
         after = _info(client)
@@ -161,7 +166,6 @@ def test_each_session_of_a_process_has_its_own_listeners(
     eventually(lambda: client.run("heard[1]") == ["CLOSED"], "the end of the second")
 
 
-@pytest.mark.xfail(strict=True, reason="a put that the server refuses stays in the journal")
 def test_what_could_not_be_put_is_not_kept(session: Session) -> None:
     session.client.run(
         """

@@ -81,10 +81,8 @@ def test_each_new_server_dies_as_soon_as_it_exists(held: Held) -> None:
     assert step.value() == [10**7, 2, 3, *range(20), *range(1, 21)]
 
 
-@pytest.fixture
-def behind(link: Link, make_session: MakeSession, tmp_path: Path) -> Held:
-    """A session behind the link, in which a pending task needs a large object."""
-    held = Held(make_session(address=f"ray://{LOOPBACK}:{link.port}"), tmp_path)
+def _behind(link: Link, make_session: MakeSession, folder: Path, **options: object) -> Held:
+    held = Held(make_session(address=f"ray://{LOOPBACK}:{link.port}", **options), folder)
     held.client.run(
         """
         @ray.remote(num_cpus=0, max_retries=-1)
@@ -101,6 +99,12 @@ def behind(link: Link, make_session: MakeSession, tmp_path: Path) -> Held:
     )
     held.started("measured")
     return held
+
+
+@pytest.fixture
+def behind(link: Link, make_session: MakeSession, tmp_path: Path) -> Held:
+    """A session behind the link, in which a pending task needs a large object."""
+    return _behind(link, make_session, tmp_path)
 
 
 def test_servers_die_in_the_midst_of_being_told(behind: Held, link: Link) -> None:
@@ -144,6 +148,7 @@ def test_the_session_is_shut_down_while_there_is_no_server(
     _begins_again(held)
 
 
+@pytest.mark.slow
 def test_the_grace_period_ends_while_there_is_no_server(
     make_session: MakeSession, tmp_path: Path
 ) -> None:
@@ -156,11 +161,16 @@ def test_the_grace_period_ends_while_there_is_no_server(
     _begins_again(held)
 
 
-def test_the_grace_period_ends_in_the_midst_of_being_told(behind: Held, link: Link) -> None:
-    # Nothing but the link's standstill tells the client that something is wrong.
-    steps = _wait_in_every_way(behind)
+@pytest.mark.slow
+def test_the_grace_period_ends_in_the_midst_of_being_told(
+    link: Link, make_session: MakeSession, tmp_path: Path
+) -> None:
+    # Long enough for a new server, on a busy machine as well.
+    environment = {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "8"}
+    held = _behind(link, make_session, tmp_path, environment=environment)
+    steps = _wait_in_every_way(held)
     link.hold_after(10**7)
-    behind.session.lose_server()
+    held.session.lose_server()
     link.wait_held()
     link.refuse()
     _all_end(steps, "grace period")
