@@ -6,6 +6,7 @@ STOCK_VENV ?= .venv-stock
 TESTS ?= tests
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MODEL ?=
 RUNS ?= 1000000
 SEED ?= 1
 CONNECTIONS ?= 10000
@@ -28,7 +29,7 @@ RUN := RAY_AUTH_MODE=disabled REQUIRE_CYTHON=1 RECONNECT_WHEEL="$$(cat build/whe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help wheel venv stock-venv test fuzz hostile sanitize lint bench demo dev undev manifest clean distclean
+.PHONY: help wheel venv stock-venv test fuzz hostile sanitize model lint bench demo dev undev manifest clean distclean
 
 help:
 	@echo 'make demo [ADDRESS=ray://host:port]  see a session outlive its server'
@@ -36,6 +37,7 @@ help:
 	@echo 'make fuzz [RUNS=1000000 SEED=1]      any bytes for all that reads what others have written'
 	@echo 'make hostile [CONNECTIONS=10000]     attack a proxier while a session works (SEED=)'
 	@echo 'make sanitize                        the cache under ASan and UBSan, and under TSan'
+	@echo 'make model [MODEL=name…]             check the model of the protocol with spin, all states'
 	@echo 'make wheel                           build dist/ray-…whl'
 	@echo 'make venv, make stock-venv           $(VENV) with the wheel, $(STOCK_VENV) with stock Ray'
 	@echo 'make bench                           run the benchmarks, side by side with stock'
@@ -107,6 +109,11 @@ sanitize: venv
 		CACHE_STRESS_STEPS=10000 $(BUILD_ENV)/bin/python ci/sanitize.py $(VENV)/bin/python $$kind \
 			$(PYTEST_ARGS) || exit 1; \
 	done
+
+# No environment: it needs Debian's packages alone.
+model:
+	@command -v spin > /dev/null || $(PYTHON) ci/debian.py spin
+	$(PYTHON) -m tests.model.check $(MODEL)
 
 build/lint.stamp: build/python ci/requirements-lint.txt
 	$(PYTHON) ci/make_venv.py $(LINT_ENV)

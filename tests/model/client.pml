@@ -1,5 +1,5 @@
-/* The client: the core in session/client.py, and the data stream's thread in dataclient.py, which
- * takes its steps under the session's lock. Journal: journal.pml. */
+/* The client: its core, session/client.py and session/conversation.py, and the data stream's thread
+ * in dataclient.py, which takes its steps under the core's lock. For the journal see journal.pml. */
 
 /* State */
 #define CONNECTING 0
@@ -52,7 +52,7 @@ byte bare_id; /* what a nameless request is sent again under; nobody awaits it *
 #define has_bare_id (0)
 #endif
 
-hidden byte x_code, x_arg, x_count, x_id, x_i, x_value; /* scratch */
+hidden byte x_code, x_arg, x_count, x_id, x_i, x_value, x_handed; /* scratch */
 hidden byte x_go, x_changed, x_taken[N];
 
 /* ClientSession.queue_first */
@@ -162,8 +162,8 @@ inline forget_ids() {
     }
 }
 
-/* DataClient._replay: what the user has released is not to be run again, but for the sake of what
- * stands in line. */
+/* Conversation._replay: what the user has released is not to be run again, but for the sake of what
+ * stands in line before it. */
 inline read_releases() {
     x_go = 0;
     x_count = len(outbox);
@@ -184,7 +184,7 @@ inline read_releases() {
     od
 }
 
-/* Journal.new_incarnation, Lineage.replay. */
+/* Conversation._replay, Journal.new_incarnation */
 inline replay() {
 #if FAULT != RELEASE_UNREAD
     read_releases();
@@ -230,7 +230,7 @@ inline replay() {
 #endif
 }
 
-/* DataClient._replay, bare: nobody holds what this makes. It is simply sent if no server was given
+/* Conversation._replay, bare: nobody holds what this makes. It is simply sent if no server was given
  * it, ever; if one may have had it, it is left, and nobody asks. */
 inline send_bare(i) {
     if
@@ -240,47 +240,45 @@ inline send_bare(i) {
     :: !c_sent[SUBMIT(i)] -> add_todo(SUBMIT(i))
 #endif
     :: else ->
+        /* What no server was given is not lost. */
         assert(was_handed[i] || was_forgotten);
         ticket[i] = LOST
     fi
 }
 
-/* ClientSession.opened, DataClient._opened */
+/* DataClient._opened, Conversation.opened, ClientSession.opened: the server has told which it is. */
 inline opened(incarnation, handed) {
+    x_changed = (incarnation != c_incarnation);
+    c_incarnation = incarnation;
     c_link = OPEN;
-    x_changed = (incarnation != 0 && c_incarnation != 0 && incarnation != c_incarnation);
     if
-    :: client_state == CLOSED ->
-        /* What was sent before was for the server that died. */
-#if FAULT != CLOSED_BLINDLY
+    :: client_state == CLOSED && x_changed && FAULT != CLOSED_BLINDLY -> drop_sent()
+    :: client_state == SUSPENDED ->
         if
-        :: x_changed -> drop_sent()
+        :: x_changed -> take_journaled(handed)
         :: else
         fi;
-#endif
+        line_up_again();
         if
-        :: x_changed -> c_incarnation = incarnation
-        :: else
-        fi
-    :: else ->
-        if
-        :: x_changed ->
-            c_incarnation = incarnation;
-#if FAULT == HANDED_IGNORED
-            take_journaled(UNKNOWN_HANDED);
-#else
-            take_journaled(handed);
-#endif
-            line_up_again();
-            forget_ids();
-            replay()
-        :: !x_changed && client_state == SUSPENDED -> line_up_again()
+        :: x_changed -> forget_ids(); replay()
         :: else
         fi;
         client_state = CONNECTED
+    :: else
     fi
 }
 
+/* A stream that is used at once: the session is still to begin. */
+inline opened_unmet() {
+    c_link = OPEN;
+    if
+    :: client_state == SUSPENDED -> line_up_again(); client_state = CONNECTED
+    :: client_state == CONNECTING -> client_state = CONNECTED
+    :: else
+    fi
+}
+
+/* After a shutdown: what was sent before was for the server that died. */
 inline drop_sent() {
     x_count = len(outbox);
     do
@@ -340,7 +338,7 @@ inline leave_stream() {
 
 /* DataClient._stream_metadata, _first_message */
 inline open_stream() {
-#ifndef LATE_OPENS
+#if FAULT != LATE_OPENS
     /* Streams are met by the proxier in the order in which they were opened. */
     opening[c_stream] = NOT_OPENING;
 #endif
@@ -349,7 +347,7 @@ inline open_stream() {
     ended[c_stream] = WHOLE;
     drain(to_proxier[c_stream]);
     if
-    :: client_state == CONNECTING -> opening[c_stream] = OPEN_FIRST; opened(0, 0)
+    :: client_state == CONNECTING -> opening[c_stream] = OPEN_FIRST
     :: client_state != CONNECTING && c_forgotten ->
         opening[c_stream] = OPEN_ANEW;
         to_proxier[c_stream]!INIT,0,c_incarnation;
@@ -358,7 +356,11 @@ inline open_stream() {
         opening[c_stream] = OPEN_AGAIN;
         to_proxier[c_stream]!WHO,0,c_incarnation;
         c_link = MEETING
-    :: else -> opening[c_stream] = OPEN_AGAIN; opened(0, 0)
+    :: else -> opening[c_stream] = OPEN_AGAIN
+    fi;
+    if
+    :: c_link != MEETING -> opened_unmet()
+    :: else
     fi
 }
 
@@ -370,11 +372,11 @@ inline stream_broke() {
     c_forgotten = (x_value == FORGOTTEN);
     if
     :: x_value == GONE || (x_value == FORGOTTEN && !recovers) ->
-        /* A session ends for a reason only. */
         if
         :: !recovers -> was_over = 1 /* A link that breaks before the session has begun ends it. */
         :: else
         fi;
+        /* A session ends for a reason only. */
         assert(has_reason);
         if
         :: client_state == CLOSED -> c_link = DONE
@@ -388,7 +390,7 @@ inline stream_broke() {
     fi
 }
 
-/* DataClient._take, Lineage.restores_for */
+/* Conversation.take, _is_complete: after what it needs. */
 inline take_next() {
     outbox?<x_code,x_arg>;
     todo_count = 0;
@@ -443,6 +445,7 @@ inline send() {
         if
         :: c_id[x_code] == 0 ->
             c_last_id++;
+            /* Ids fit into the bits of s_cached. */
             assert(c_last_id < 32);
             c_id[x_code] = c_last_id
         :: else
@@ -462,7 +465,7 @@ inline send() {
     fi
 }
 
-/* ClientSession.answered, DataClient._strike */
+/* Conversation.settle, ClientSession.answered */
 inline strike(code) {
     c_id[code] = 0;
     if
@@ -500,9 +503,15 @@ inline acknowledge() {
 inline dispatch() {
     to_client[c_stream]?x_code,x_id,x_value;
     if
-    :: x_code == WHO -> opened(x_value, (x_id == 0 -> UNKNOWN_HANDED : x_id))
-    :: x_code == INIT && x_id == 0 -> c_forgotten = 0; opened(x_value, UNKNOWN_HANDED)
-    :: x_code < TRACKED && x_id != 0 && c_id[x_code] == x_id && !c_ended ->
+    :: c_link == MEETING ->
+        c_forgotten = 0;
+#if FAULT != HANDED_IGNORED
+        x_handed = (x_code == INIT || x_id == 0 -> UNKNOWN_HANDED : x_id);
+#else
+        x_handed = UNKNOWN_HANDED;
+#endif
+        opened(x_value, x_handed)
+    :: c_link == OPEN && x_code < TRACKED && x_id != 0 && c_id[x_code] == x_id && !c_ended ->
         strike(x_code);
 #if FAULT == HANDED_LATE
         p_handed = (x_id > p_handed -> x_id : p_handed);
@@ -522,7 +531,10 @@ inline dispatch() {
             j_finished[x_i] = 1;
             got[x_i] = ANSWERED
         :: is_wait(x_code) -> j_finished[x_i] = 1; waited[x_i] = ANSWERED
-        :: x_code == QUERY -> query = ANSWERED
+        :: x_code == QUERY ->
+            /* The answer to a request is that request's. */
+            assert(x_value == queries);
+            query = ANSWERED
         :: x_code == INIT -> c_incarnation = x_value; j_incarnation = x_value
         :: else
         fi
@@ -530,8 +542,9 @@ inline dispatch() {
     fi
 }
 
+#define has_still_to_say (client_state == CLOSED && recovers && len(outbox) > 0)
 #define can_open \
-    (c_link == DOWN && (client_state < SESSION_LOST || (client_state == CLOSED && recovers && len(outbox) > 0)) \
+    (c_link == DOWN && (client_state < SESSION_LOST || has_still_to_say) \
      && proxier_up && !clients_end[1 - c_stream] && opening[1 - c_stream] == NOT_OPENING \
      && handler[1 - c_stream] == NO_HANDLER)
 #define can_send \

@@ -1,13 +1,14 @@
-/* What the client would have to submit again: session/journal.py, and lineage.py, which turns what
- * it decides into requests. One entry a task; its name is the task's number. */
+/* What the client would have to submit again: session/journal.py, and what session/conversation.py
+ * makes of its decisions. An entry a task, whose name is the task's number. */
 
-/* How the user's calls stand: the ticket of each task, each get, each wait, the query. */
+/* How the user's calls stand: the ticket of each task, each get, each wait, the newest query. */
 #define IDLE     0
 #define WAITING  1
 #define ANSWERED 2
 #define LOST     3 /* told that the task may not be run again */
 #define OVER     4 /* told that the session has ended */
 byte ticket[N], got[N], waited[N], query;
+byte queries; /* how many there were */
 
 bit j_filed[N];    /* there is an entry */
 bit j_lost[N];     /* Entry.lost */
@@ -25,11 +26,12 @@ hidden byte todo[2 * N], todo_count; /* the requests that restore something, in 
 inline add_todo(code) {
     /* What was released is not run again, unless something else needs it. */
     assert(!is_submit(code) || may_run(task_of(code)));
+    c_sent[code] = 0;
     todo[todo_count] = code;
     todo_count++
 }
 
-/* Journal._lose, and take_failures: whoever waits for the ticket is told. */
+/* Journal._lose, Conversation._tell_lost */
 inline lose(i) {
     j_lost[i] = 1;
     if
@@ -117,7 +119,7 @@ inline drop(i) {
     fi
 }
 
-/* Journal.record, by Lineage._file */
+/* Conversation._file, Journal.record */
 inline file(i) {
     j_filed[i] = 1;
     j_left[i] = RETRIES(i);

@@ -160,7 +160,7 @@ inline carry(stream) {
 #define has_server (p_state == SERVING && s_alive && p_incarnation == p_first)
 #endif
 
-/* Bridge._to_server: not passed on if the server's process has exited. */
+/* Bridge._to_server: not passed on if the server's process has exited, but a goodbye is noted. */
 #if FAULT != STREAM_KEPT
 #define can_pass(stream) \
     (handler[stream] == BRIDGE && s_alive && s_incarnation == bridged_to[stream] \
@@ -170,6 +170,19 @@ inline carry(stream) {
     (handler[stream] == BRIDGE && s_alive && s_initialised \
      && len(to_proxier[stream]) > 0 && len(to_server[stream]) < ROOM)
 #endif
+
+#define can_drop(stream) \
+    (handler[stream] == BRIDGE && FAULT != STREAM_KEPT && bridged_to[stream] != 0 \
+     && !(s_alive && s_incarnation == bridged_to[stream]) && len(to_proxier[stream]) > 0)
+
+inline drop_next(stream) {
+    to_proxier[stream]?y_code,y_id,y_from;
+    if
+    :: y_code == CLEANUP -> says_cleanup[stream] = 1
+    :: else
+    fi;
+    bridged_to[stream] = 0 /* It reads no more. */
+}
 
 inline pass_on(stream) {
     to_proxier[stream]?y_code,y_id,y_from;
@@ -217,9 +230,10 @@ inline detach(stream) {
     refuse(stream, (p_ended -> GONE : BROKEN));
     handler_ends(stream);
     if
-    :: y_code && !p_ended && says_cleanup[stream] -> end_session(P_CLOSED)
+    :: !p_ended && p_state != NO_SESSION && says_cleanup[stream] -> end_session(P_CLOSED)
     :: y_code && !p_ended && !says_cleanup[stream] ->
         p_grace = 1;
+        /* The table has a row for it. */
         assert(p_state != DETACHED);
         if
         :: p_state == SERVING -> p_state = DETACHED
@@ -257,10 +271,14 @@ inline create() {
 inline initialise() {
 #if FAULT == CACHED_INIT
     if
-    :: p_incarnation != p_first -> assert(INIT_REQ_ID > s_acknowledged)
+    :: p_incarnation != p_first ->
+        /* No answer that was acknowledged is needed again, and nothing is refused as stale. */
+        assert(INIT_REQ_ID > s_acknowledged)
     :: else
     fi;
 #endif
+    /* The table has a row for it. */
+    assert(p_state == STARTING || p_state == RECREATING);
     s_initialised = 1;
 #if FAULT == STREAM_KEPT
     s_next = p_data;

@@ -1,6 +1,6 @@
 /* The session's present specific server: server/sessions.py and server/datapath.py, and the
  * response cache of cache/_python.py. A process is a set of variables that begin anew with each
- * incarnation; that there is one at a time at most is asserted where it is created. */
+ * incarnation; create_server checks that there is one at a time at most. */
 
 bit s_alive;
 bit s_initialised;
@@ -14,7 +14,7 @@ byte s_value[N];   /* what tasks came to: which of their runs it was; 0: nothing
 byte s_getting[N], s_waiting[N]; /* under what ids tasks' values are asked for */
 byte s_newest;     /* the task that was submitted last, counted from 1 */
 byte runs[N];      /* of each task, on all servers together */
-byte answer_to_query; /* by the present server; 0: it was not asked */
+byte s_queried; /* the newest query that was answered; 0: none was */
 
 inline create_server(incarnation) {
     /* Two incarnations never live at once. */
@@ -38,7 +38,7 @@ inline server_dies() {
     s_cached = 0;
     s_acknowledged = 0;
     s_newest = 0;
-    answer_to_query = 0
+    s_queried = 0
 }
 
 /* DataServicer._attach, Sessions.attach: the stream before is superseded, its inbox closed. */
@@ -68,7 +68,7 @@ inline answer(code, id, value) {
 /* DataStream._done_once, OrderedResponseCache.check_cache and update_cache. A crash in the midst of
  * a request takes the cache with it, so that running and keeping the answer are one step. */
 inline done_once(code, id) {
-    /* No answer that was acknowledged is needed again; nothing is refused as stale. */
+    /* No answer that was acknowledged is needed again, and nothing is refused as stale. */
     assert(id > s_acknowledged);
     if
 #if FAULT != NO_CACHE
@@ -83,7 +83,7 @@ inline done_once(code, id) {
     fi;
     if
     :: is_submit(code) -> answer(code, id, s_value[task_of(code)])
-    :: code == QUERY -> answer(code, id, answer_to_query)
+    :: code == QUERY -> answer(code, id, s_queried)
     :: else -> answer(code, id, 0)
     fi
 }
@@ -104,26 +104,27 @@ inline perform(code) {
     :: is_put(code) -> s_value[task_of(code)] = j_seen[task_of(code)]
     :: is_release(code) -> s_value[task_of(code)] = 0
     :: code == QUERY ->
-        /* A request is carried out once by a server, however often it is sent. */
-        assert(answer_to_query == 0);
-        answer_to_query = 1
+        /* A server carries a request out once, however often it is sent. */
+        assert(s_queried != queries);
+        s_queried = queries
     :: else
     fi
 }
 
 /* Scheduler.submit. That tasks take time to run is in the answers to gets, which take their time. */
 inline run_task(i) {
+    /* A server carries a request out once, however often it is sent. */
     assert(s_value[i] == 0);
     if
     :: NEEDS(i) && (s_value[NEEDED] == 0 || s_value[NEEDED] == FAILED) ->
-        /* What a request needs is there, or known to be lost. After a shutdown nobody looks. */
+        /* What a request needs is there, or known to be lost. */
         assert(j_lost[NEEDED] || c_ended);
         s_value[i] = FAILED
     :: else ->
-        /* What the client has seen is what tasks are given. */
+        /* A value that was seen stays what it was. */
         assert(!NEEDS(i) || j_seen[NEEDED] == 0 || j_seen[NEEDED] == s_value[NEEDED]);
         runs[i]++;
-        /* Never run more often than the user allows. */
+        /* Nothing is run more often than the user allows. */
         assert(runs[i] <= 1 + (NAMELESS(i) -> 0 : RETRIES(i)));
         s_value[i] = runs[i];
         /* Order is kept, but for what had finished and is only restored when it is needed. */
@@ -144,14 +145,19 @@ inline serve() {
         if
         :: w_id > s_acknowledged ->
             s_acknowledged = w_id;
-#if FAULT != ACKS_LOST
+#if FAULT != ACK_UNREAD
             s_cached = s_cached & ~((1 << (w_id + 1)) - 1)
 #endif
         :: else
         fi
     :: w_code == CLEANUP
-    :: is_get(w_code) -> assert(s_value[task_of(w_code)] || c_ended); s_getting[task_of(w_code)] = w_id
-    :: is_wait(w_code) -> assert(s_value[task_of(w_code)] || c_ended); s_waiting[task_of(w_code)] = w_id
+    :: is_get(w_code) || is_wait(w_code) ->
+        /* What a request needs is there, or known to be lost. */
+        assert(s_value[task_of(w_code)] != 0 || c_ended);
+        if
+        :: is_get(w_code) -> s_getting[task_of(w_code)] = w_id
+        :: else -> s_waiting[task_of(w_code)] = w_id
+        fi
     :: else ->
         done_once(w_code, w_id)
     fi

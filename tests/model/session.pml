@@ -9,8 +9,7 @@
  * docs/reliability.md says what is modelled, what is not, and what is promised.
  */
 
-/* -- Faults that the check must catch. The first group breaks what the design rests on, the second
- *    brings back defects that this model has found in the code. */
+/* -- Faults that the check must catch: what the design rests on, broken; ... */
 
 #define NONE             0
 #define NO_FENCING       1 /* the proxier passes on calls that are meant for an earlier server */
@@ -18,9 +17,9 @@
 #define BUDGET_UNCOUNTED 3 /* running a task again costs no retry */
 #define NOT_REAPED       4 /* the next server is created while the last one may still live */
 #define HANDED_IGNORED   5 /* the client does not look at what was handed to servers */
-#define HANDED_LATE      6 /* the proxier notes only what was answered, not what it passes on */
+#define HANDED_LATE      6 /* the proxier notes what was answered, not what it passes on */
 #define ACK_TOO_MUCH     7 /* the client acknowledges what it has no answer to */
-#define ACKS_LOST        8 /* the server does not drop what was acknowledged */
+#define ACK_UNREAD       8 /* the server does not drop what was acknowledged */
 #define NO_CACHE         9 /* the server does not know requests that it has answered */
 #define STREAM_KEPT     10 /* a stream survives its server and goes on with the next one */
 #define RESTORED_LAST   11 /* what is restored stands in line behind newer calls */
@@ -29,14 +28,20 @@
 #define LEFT_RUNNING    14 /* a session's end leaves its server behind */
 #define RELEASE_UNREAD  15 /* what was released is run again if the server did not hear of it */
 
-#define OLD_IDS         20 /* gets keep their ids over a death, what they need is sent after them */
+/* ... what this model has found in the code; ... */
+
+#define OLD_IDS         20 /* gets keep their ids over a death; what they need gets newer ones */
 #define CLOSED_BLINDLY  21 /* a shutdown says the rest without asking who listens */
-#define NOTHING_HANDED  22 /* the proxier does not count the init, so that at first it tells nothing */
-#define BARE_UNTRACKED  23 /* nameless requests are sent again without an id that is awaited */
+#define NOTHING_HANDED  22 /* before any request the proxier does not tell what it passed on */
+#define BARE_UNTRACKED  23 /* nameless requests are sent again under an id that nobody awaits */
 #define BARE_LAST       24 /* nameless requests are sent again behind named ones */
-#define RELEASED_EARLY  26 /* a release counts before the submissions that stand in line before it */
-#define BARE_AGAIN      27 /* what was released is sent again if only the last server did not get it */
-#define NEW_TAKEN       25 /* a session that has not begun is in the way of the one that is to */
+#define BARE_AGAIN      25 /* what was released is sent again if only the last server missed it */
+#define RELEASED_EARLY  26 /* a release counts before submissions that stand in line before it */
+#define NEW_TAKEN       27 /* a session that has not begun is in the way of the one that is to */
+
+/* ... and what the design does not bear. */
+
+#define LATE_OPENS      30 /* streams are met in another order than they were opened in */
 
 #ifndef FAULT
 #define FAULT NONE
@@ -77,9 +82,6 @@
 #ifndef BATCH
 #define BATCH 2 /* ACKNOWLEDGE_BATCH_SIZE: so many answers to an acknowledgement; 32 in the code */
 #endif
-#ifndef CACHE_BOUND
-#define CACHE_BOUND 4 /* what is never exceeded by the answers that a server keeps */
-#endif
 #ifndef ROOM
 #define ROOM 2 /* messages under way on a link, each direction */
 #endif
@@ -90,8 +92,17 @@
 #define UNSEEN   4 /* the second task comes when the first has finished; both are then got */
 #define UNASKED  5 /* nobody asks for values */
 #define RELEASED 6 /* the first task's reference is dropped, whatever became of it */
+#define LASTING  7 /* many questions, one after the other */
+#define QUESTIONS 8
 #ifndef PROGRAM
 #define PROGRAM TOGETHER
+#endif
+/* How many answers a server keeps at most. Between two acknowledgements there is a batch of them, and
+ * each broken stream may take one acknowledgement with it. */
+#if PROGRAM == LASTING
+#define CACHE_BOUND (BATCH * (1 + BREAKS))
+#else
+#define CACHE_BOUND (3 * N + 1) /* all that there are */
 #endif
 /* How often tasks may be run again: max_retries. */
 #ifndef RETRIES_0
@@ -113,11 +124,13 @@
 #define NEEDED 0
 #define LEAST_RETRIES(i) (NEEDS(i) && RETRIES(NEEDED) < RETRIES(i) -> RETRIES(NEEDED) : RETRIES(i))
 
-/* -- What has happened, for the judgement alone. */
+/* -- What has happened, for the judgement alone. What each assertion promises stands above it,
+ *    and is what a failing check names. */
 
 bit was_handed[N]; /* the task was passed on to a server */
 bit was_forgotten; /* a proxier died, and with it the knowledge of what it had passed on */
 bit released[N];   /* the user holds no reference any more */
+byte deaths;       /* of servers and proxiers, all that are to come */
 bit was_over;      /* a grace period has ended, or the session could not be begun */
 #define has_reason (was_over || client_state == CLOSED || client_state == EXITED)
 
@@ -145,19 +158,23 @@ end:
     od
 }
 
+/* What the proxier does for one stream of the client ... */
+proctype handlers(byte stream) {
+end:
+    do
+    :: d_step { proxier_up && opening[stream] != NOT_OPENING -> accept(stream) }
+    :: d_step { has_turn(stream) && p_state == NEW && len(to_proxier[stream]) > 0 -> begin(stream) }
+    :: d_step { has_turn(stream) && has_server -> carry(stream) }
+    :: d_step { can_pass(stream) -> pass_on(stream) }
+    :: d_step { can_drop(stream) -> drop_next(stream) }
+    :: d_step { can_end(stream) -> detach(stream) }
+    od
+}
+
+/* ... and for the session. */
 proctype proxier() {
 end:
     do
-    :: d_step { proxier_up && opening[0] != NOT_OPENING -> accept(0) }
-    :: d_step { proxier_up && opening[1] != NOT_OPENING -> accept(1) }
-    :: d_step { has_turn(0) && p_state == NEW && len(to_proxier[0]) > 0 -> begin(0) }
-    :: d_step { has_turn(1) && p_state == NEW && len(to_proxier[1]) > 0 -> begin(1) }
-    :: d_step { has_turn(0) && has_server -> carry(0) }
-    :: d_step { has_turn(1) && has_server -> carry(1) }
-    :: d_step { can_pass(0) -> pass_on(0) }
-    :: d_step { can_pass(1) -> pass_on(1) }
-    :: d_step { can_end(0) -> detach(0) }
-    :: d_step { can_end(1) -> detach(1) }
     :: d_step { GRACE_ENDS && p_grace -> was_over = 1; end_session(P_EXPIRED) }
     :: d_step { p_terminate -> terminate() }
     :: d_step { p_start == TO_CREATE -> create() }
@@ -175,17 +192,21 @@ end:
     do
     :: d_step { s_alive && s_initialised && s_next != NO_STREAM -> attach_to_server() }
     :: d_step { is_serving && len(to_server[s_stream]) > 0 && can_answer -> serve() }
-    :: d_step { is_serving && s_getting[0] && can_answer -> tell_value(0) }
-    :: d_step { is_serving && s_waiting[0] && can_answer -> tell_ready(0) }
-#if N > 1
-    :: d_step { is_serving && s_getting[1] && can_answer -> tell_value(1) }
-    :: d_step { is_serving && s_waiting[1] && can_answer -> tell_ready(1) }
-#endif
+    od
+}
+
+/* Tasks come to an end, and whoever has asked is told. */
+proctype task(byte i) {
+end:
+    do
+    :: d_step { is_serving && s_getting[i] && can_answer -> tell_value(i) }
+    :: d_step { is_serving && s_waiting[i] && can_answer -> tell_ready(i) }
     od
 }
 
 /* The user's program. */
 proctype user() {
+    byte asked;
     is_begun || c_ended;
 #if PROGRAM == TOGETHER
     d_step { submit(0); submit(1); get(0); get(1); ask() }
@@ -205,6 +226,11 @@ proctype user() {
 #elif PROGRAM == RELEASED
     d_step { submit(0); submit(1); get(1) };
     d_step { release(0) }
+#elif PROGRAM == LASTING
+    for (asked : 1 .. QUESTIONS) {
+        d_step { ask() };
+        query != WAITING
+    }
 #endif
 }
 
@@ -212,7 +238,7 @@ proctype world() {
 end:
     do
     :: d_step { kills > 0 && s_alive -> kills--; server_dies() }
-    :: d_step { breaks > 0 && uses_stream && ended[c_stream] == WHOLE -> breaks--; break_link(c_stream) }
+    :: d_step { breaks > 0 && uses_stream && ended[c_stream] == WHOLE -> break_one() }
     :: d_step { restarts > 0 && proxier_up -> restarts--; proxier_dies() }
     :: d_step { !proxier_up -> proxier_up = 1 }
     :: d_step { exits > 0 && client_state != EXITED -> client_exits() }
@@ -220,42 +246,43 @@ end:
     od
 }
 
-#if UNARY
 proctype caller() {
 end:
     do
-    :: d_step { call == WAITING && call_is == NOWHERE && client_state == CONNECTED && recovers -> make_call() }
+    :: d_step { can_call -> make_call() }
     :: d_step { call == WAITING && c_ended -> call = OVER }
     :: d_step { call_is == AT_PROXIER && proxier_up -> pass_call() }
     :: d_step { is_at_server -> do_call() }
     :: d_step { call_is == AT_SERVER && !is_at_server -> call_is = NOWHERE }
     od
 }
-#endif
 
-/* When nothing can happen any more. */
+/* When nothing can happen any more. Nobody waits for a nameless task, but it is to run. */
 proctype judge() {
     byte j;
 end:
     timeout;
     for (j : 0 .. N - 1) {
-        /* Every call ends (nobody waits for a nameless one, but it is made); ... */
-        assert(ticket[j] != WAITING || (NAMELESS(j) && runs[j] == 1));
-        assert(got[j] != WAITING && waited[j] != WAITING);
-        /* ... if the session goes on, with an answer, unless deaths used up the budget. */
+        /* Every call ends. */
+        assert(got[j] != WAITING && waited[j] != WAITING
+            && (ticket[j] != WAITING || (NAMELESS(j) && runs[j] == 1)));
+        /* Nothing is lost while budgets last and the session goes on. */
         assert(has_reason || (ticket[j] != OVER && got[j] != OVER && waited[j] != OVER));
-        assert(has_reason || released[j] || deaths > LEAST_RETRIES(j) || (ticket[j] != LOST && got[j] != LOST))
+        assert(has_reason || released[j] || deaths > LEAST_RETRIES(j)
+            || (ticket[j] != LOST && got[j] != LOST))
     };
-#if UNARY
-    assert(call != WAITING);
-#endif
-    assert(query == IDLE || query == ANSWERED || (query == OVER && has_reason));
-    /* The three agree, or nothing is left of the session. */
+    /* Every call ends. */
+    assert(query != WAITING && call != WAITING);
+    /* Nothing is lost while budgets last and the session goes on. */
+    assert(query != OVER || has_reason);
     if
-    :: c_ended -> assert((p_ended || p_state == NO_SESSION) && !s_alive)
+    :: c_ended ->
+        /* A session's end leaves no server behind. */
+        assert((p_ended || p_state == NO_SESSION) && !s_alive)
     :: else ->
-        assert(client_state == CONNECTED && c_incarnation == p_incarnation);
-        assert(p_state == SERVING && s_alive && s_incarnation == p_incarnation)
+        /* In the end client, proxier and server agree. */
+        assert(client_state == CONNECTED && c_incarnation == p_incarnation
+            && p_state == SERVING && s_alive && s_incarnation == p_incarnation)
     fi
 }
 
@@ -271,12 +298,22 @@ init {
         begin_session();
         run client();
         run proxier();
+        run handlers(0);
+        run handlers(1);
         run server();
+        run task(0);
+        run task(1);
         run user();
         run world();
-#if UNARY
         run caller();
-#endif
         run judge()
     }
 }
+
+#ifdef FAIR
+/* With every party getting its turns: calls end although they may be made again and again. */
+#define nobody_waits \
+    (ticket[0] != WAITING && ticket[1] != WAITING && got[0] != WAITING && got[1] != WAITING \
+     && waited[0] != WAITING && waited[1] != WAITING && query != WAITING && call != WAITING)
+ltl every_call_ends { <> [] nobody_waits }
+#endif

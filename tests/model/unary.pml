@@ -1,15 +1,17 @@
 /* A call beside the data stream: unary.py, server/proxy/unary.py. It carries the incarnation that
  * the client believed in when it was made, and may be under way for long. */
 
-#if UNARY
 #define NOWHERE 0
 #define AT_PROXIER 1
 #define AT_SERVER 2
-byte call = WAITING;
+byte call = (UNARY -> WAITING : IDLE);
 byte call_is = NOWHERE;
 byte call_for; /* the incarnation that it carries */
 byte call_at;  /* the incarnation of the server that it was passed on to */
 #define is_at_server (call_is == AT_SERVER && s_initialised && s_incarnation == call_at)
+
+#define can_call \
+    (call == WAITING && call_is == NOWHERE && client_state == CONNECTED && recovers)
 
 /* call_over_gaps */
 inline make_call() {
@@ -37,4 +39,3 @@ inline do_call() {
     call_is = NOWHERE;
     call = ANSWERED
 }
-#endif

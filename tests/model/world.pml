@@ -1,7 +1,6 @@
 /* What happens to the session: its user's program, and the faults. */
 
 byte kills, breaks, restarts, stalls, exits, shutdowns; /* how many are still to come */
-byte deaths; /* of servers, those of proxiers among them */
 inline choose(faults, most) {
     do
     :: faults < most -> faults++
@@ -45,10 +44,11 @@ inline release(i) {
     fi
 }
 
+/* One at a time. */
 inline ask() {
     if
     :: c_ended -> query = OVER
-    :: else -> query = WAITING; outbox!QUERY,0
+    :: else -> query = WAITING; queries++; outbox!QUERY,0
     fi
 }
 
@@ -76,6 +76,11 @@ inline shut_down() {
 }
 
 /* -- Faults. */
+
+inline break_one() {
+    breaks--;
+    break_link(c_stream)
+}
 
 inline client_exits() {
     exits--;
