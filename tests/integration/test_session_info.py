@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.conftest import MakeClient, MakeSession
 from tests.support.client import Client
 from tests.support.cluster import Cluster

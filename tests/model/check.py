@@ -1,8 +1,8 @@
 """Checks the model of the session protocol with spin.
 
 ``python -m tests.model.check`` checks all configurations and that every fault is caught (``make
-model``); with names, only those. Needs spin and gcc. Exits with 1 if a promise is broken, or a fault
-is not caught; with 2 if it can't tell.
+model``); with names, only those. Needs spin and gcc. Exits with 1 if a promise is broken, or a
+fault is not caught; with 2 if it can't tell.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class Check:
         return [*macros, "-DFAIR"] if self.fair else macros
 
     def _flags(self) -> list[str]:
-        flags = ["-w", "-O2" if self.optimise else "-O0", "-DCOLLAPSE", f"-DMEMLIM={_MAX_MEGABYTES}"]
+        level = "-O2" if self.optimise else "-O0"
+        flags = ["-w", level, "-DCOLLAPSE", f"-DMEMLIM={_MAX_MEGABYTES}"]
         return [*flags, "-DNFAIR=3"] if self.fair else [*flags, "-DSAFETY"]
 
     def _options(self) -> list[str]:
@@ -138,7 +139,8 @@ class Check:
         )
 
     def _broken(self) -> Broken:
-        trail = self._call("spin", "-t", "-p", "-k", "session.pml.trail", *self._macros(), str(MODEL))
+        replay = ("spin", "-t", "-p", "-k", "session.pml.trail")
+        trail = self._call(*replay, *self._macros(), str(MODEL))
         failed = re.search(r"spin: (\S+):(\d+), Error: assertion violated", trail)
         promise = _promise(Path(failed[1]).name, int(failed[2])) if failed else "Every call ends."
         return Broken(promise, list(_steps(trail)))

@@ -165,7 +165,9 @@ FAULTS = (
     ),
     Fault("NO_CACHE", _ONCE, {"BREAKS": 1}),
     Fault(
-        "STREAM_KEPT", "What was meant for another incarnation is not done by this one.", {"KILLS": 1}
+        "STREAM_KEPT",
+        "What was meant for another incarnation is not done by this one.",
+        {"KILLS": 1},
     ),
     Fault("RESTORED_LAST", _NEEDS, {"KILLS": 1}),
     Fault("LOST_WAKEUP", _ENDS, {"KILLS": 1}),

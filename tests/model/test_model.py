@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.model.check import MODEL, Check, check, check_fault, main, missing
+from tests.model.check import MODEL, Check, check, check_fault, missing
 from tests.model.configurations import CONFIGURATIONS, FAULTS
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -49,4 +49,5 @@ def test_every_fault_of_the_model_is_listed():
         text=True,
         check=True,
     )
-    assert {fault.name for fault in FAULTS} == {line.split()[-1] for line in used.stdout.split("\n")}
+    shown = {line.split()[-1] for line in used.stdout.splitlines()}
+    assert {fault.name for fault in FAULTS} == shown
