@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 STOCK_VENV ?= .venv-stock
 TESTS ?= tests
+JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 MODEL ?=
@@ -33,7 +34,7 @@ RUN := RAY_AUTH_MODE=disabled REQUIRE_CYTHON=1 RECONNECT_WHEEL="$$(cat build/whe
 
 help:
 	@echo 'make demo [ADDRESS=ray://host:port]  see a session outlive its server'
-	@echo 'make test [TESTS=path]               run the tests (PYTEST_ARGS= for more)'
+	@echo 'make test [TESTS=path]               run the tests (JOBS= at a time; PYTEST_ARGS= for more)'
 	@echo 'make fuzz [RUNS=1000000 SEED=1]      any bytes for all that reads what others have written'
 	@echo 'make hostile [CONNECTIONS=10000]     attack a proxier while a session works (SEED=)'
 	@echo 'make sanitize                        the cache under ASan and UBSan, and under TSan'
@@ -94,7 +95,8 @@ $(STOCK_VENV)/.stamp: build/env.stamp ci/stock.lock.json ci/requirements-test.tx
 stock-venv: $(STOCK_VENV)/.stamp
 
 test: venv stock-venv
-	$(RUN) $(VENV)/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	$(RUN) $(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile \
+		$(TESTS) $(PYTEST_ARGS)
 
 fuzz: venv
 	$(VENV)/bin/python -m tests.fuzz --runs $(RUNS) --seed $(SEED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from typing import Any, Callable, Dict, Iterator, List, Optional
@@ -20,6 +21,10 @@ from tests.support.session import Session, connect
 # Unit tests run drivers in this process. Ray's exporter of metrics outlives the driver, and crashes
 # the interpreter at its exit when it then logs that it can't export. Clusters are not told this.
 os.environ["RAY_enable_open_telemetry"] = "0"
+
+# A shell's background job ignores Ctrl-C, and so would the programs that tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FORK_PYTHON = sys.executable
 STOCK_PYTHON = os.environ.get("STOCK_PYTHON", "./.venv-stock/bin/python")
