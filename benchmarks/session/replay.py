@@ -20,6 +20,7 @@ def _replayed(fork: Side, rounds: int) -> list[float]:
             gate = Path(folder, str(number))
             session = connect(client, fork.cluster, fork.address)
             client.run("submit_gated(gate, count)", gate=str(gate), count=TASKS)
+            fork.cluster.wait_warm()
             killed = time.monotonic()
             session.server.kill()
             gate.touch()

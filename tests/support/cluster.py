@@ -21,6 +21,8 @@ from tests.support.waiting import eventually
 # Long enough for a head on a busy machine with few cores.
 _START_S = 120.0
 _SERVER_MARK = "ray.util.client.server"
+# How a server without a session calls itself.
+_WARM_MARK = "waiting for a session"
 # What the proxier logs of a session.
 _BEGUN = re.compile(r"Server number \d+ of client (\S+) listens")
 _OVER = re.compile(r"Session of client (\S+) is over")
@@ -147,6 +149,15 @@ class Cluster:
         found = eventually(fresh, "a new specific server")
         assert found is not None
         return found
+
+    def wait_warm(self) -> None:
+        """Returns once a server stands warm; for the fork's head only."""
+
+        def stands() -> bool:
+            found = descendants(self.proxier.pid)
+            return any(_WARM_MARK in command_of(process) for process in found)
+
+        eventually(stands, "a server that stands warm")
 
     def wait_no_servers(self) -> None:
         """Returns once no specific server runs any more."""

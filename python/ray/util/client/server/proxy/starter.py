@@ -20,7 +20,13 @@ from ray.util.client.server.proxy.ports import NoFreePort, Ports
 from ray.util.client.server.proxy.process import ServerProcess
 from ray.util.client.server.proxy.runtime_env import RuntimeEnvAgent, RuntimeEnvFailed
 from ray.util.client.server.proxy.tasks import drop
-from ray.util.client.server.proxy.warm import CannotStart, Listening, WarmServers
+from ray.util.client.server.proxy.warm import (
+    REFILL_AFTER_DEATH_S,
+    REFILL_S,
+    CannotStart,
+    Listening,
+    WarmServers,
+)
 from ray.util.client.session import wire
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.session.peek import INIT, peek
@@ -175,7 +181,9 @@ class Starter:
     async def _attempt(
         self, session: ProxiedSession, users: rpc.Metadata, spec: RuntimeEnvSpec
     ) -> LiveServer:
-        listening = self._warm.take() if spec.empty else None
+        first = session.incarnation == session.first
+        rest_s = REFILL_S if first else REFILL_AFTER_DEATH_S
+        listening = self._warm.take(rest_s) if spec.empty else None
         if listening is None:
             listening = await self._fresh(session, spec)
         port, process = listening.port, listening.process

@@ -15,8 +15,10 @@ from ray.util.client.server.proxy.process import ServerProcess
 
 logger = logging.getLogger(__name__)
 
-# A server that was taken is replaced a little later: its session needs the processor first.
+# A server that was taken is replaced a little later: its session needs the processor first, and
+# one that is restored needs it for longer.
 REFILL_S = 1.0
+REFILL_AFTER_DEATH_S = 4.0
 _LONGEST_PAUSE_S = 60.0
 
 
@@ -52,6 +54,7 @@ class WarmServers:
         self._end = end
         self._ready: Deque[Listening] = deque()
         self._short = asyncio.Event()
+        self._rest_s = REFILL_S
         self._tasks: Set[asyncio.Task] = set()
 
     def begin(self) -> None:
@@ -60,10 +63,15 @@ class WarmServers:
             self._short.set()
             self._task(self._keep())
 
-    def take(self) -> Optional[Listening]:
-        """A server that is ready, which is the caller's from now on; None if there is none."""
+    def take(self, rest_s: float = REFILL_S) -> Optional[Listening]:
+        """A server that is ready, which is the caller's from now on; None if there is none.
+
+        Args:
+            rest_s: how long to wait before another one is made, in seconds.
+        """
         while self._ready:
             server = self._ready.popleft()
+            self._rest_s = rest_s
             self._short.set()
             if server.process.alive:
                 return server
@@ -79,17 +87,17 @@ class WarmServers:
         await asyncio.gather(*(self._end(server) for server in ready))
 
     async def _keep(self) -> None:
-        pause = REFILL_S
+        pause = 0.0
         while True:
             await self._short.wait()
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause or self._rest_s)
             try:
                 server = await self._start()
             except CannotStart as e:
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                pause = min(2 * (pause or self._rest_s), _LONGEST_PAUSE_S)
                 logger.warning("No server could be made ready (next try in %g s): %s", pause, e)
                 continue
-            pause = REFILL_S
+            pause = 0.0
             self._ready.append(server)
             if len(self._ready) >= self._size:
                 self._short.clear()
