@@ -9,15 +9,17 @@ import itertools
 import logging
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
+from ray.util.client import chunking
 from ray.util.client.cache import OrderedResponseCache as CompiledCache
 from ray.util.client.cache._python import OrderedResponseCache as PythonCache
+from ray.util.client.server import held, payloads, sessions
+from ray.util.client.session import client
 from tests.simulation import plan as plans
 from tests.simulation.cluster import Cluster
 from tests.simulation.history import History, Unknown
 from tests.simulation.network import Metadata, Route, Wire
-from tests.simulation.plan import Fault, Plan
+from tests.simulation.plan import Fault, Plan, Settings
 from tests.simulation.proxier import ProxierProcess, Starts
 from tests.simulation.server import ServerProcess
 from tests.simulation.shell import Bounds, Shell
@@ -156,7 +158,7 @@ class Schedule:
     def run(self) -> Observed:
         """Runs the plan to its end."""
         observed, world = self.observed, self.world
-        with world.awake(), _patched(self.plan):
+        with world.awake(), _patched(self.plan.settings):
             try:
                 self._start_proxier()
                 for number in range(len(self.plan.programs)):
@@ -339,27 +341,38 @@ _FAULTS = {
 assert _FAULTS.keys() == plans.FAULTS.keys()
 
 
+class _NoCollector:
+    """Stands for ``gc`` in the product: rubbish is collected between schedules."""
+
+    @staticmethod
+    def collect() -> None:
+        pass
+
+
 @contextlib.contextmanager
-def _patched(plan: Plan) -> Iterator[None]:
-    """The product's constants as the plan's settings want them."""
-    settings = plan.settings
+def _patched(settings: Settings) -> Iterator[None]:
+    """The product's constants as the settings want them."""
     kind = CompiledCache if settings.compiled else PythonCache
 
     def cache() -> Any:
         return kind(settings.cache_entries, settings.cache_bytes)
 
-    constants = {
-        "ray.util.client.server.sessions.OrderedResponseCache": cache,
-        "ray.util.client.session.client.ACKNOWLEDGE_BATCH_SIZE": settings.acknowledge,
-        "ray.util.client.server.payloads.OBJECT_TRANSFER_CHUNK_SIZE": settings.chunk,
-        "ray.util.client.chunking.OBJECT_TRANSFER_CHUNK_SIZE": settings.chunk,
-        "ray.util.client.server.held.gc": mock.NonCallableMock(),
-        "ray.util.client.chunking._INLINE_BYTES": settings.chunk,
-    }
-    with contextlib.ExitStack() as stack:
-        for name, value in constants.items():
-            stack.enter_context(mock.patch(name, value))
+    constants = [
+        (sessions, "OrderedResponseCache", cache),
+        (client, "ACKNOWLEDGE_BATCH_SIZE", settings.acknowledge),
+        (payloads, "OBJECT_TRANSFER_CHUNK_SIZE", settings.chunk),
+        (chunking, "OBJECT_TRANSFER_CHUNK_SIZE", settings.chunk),
+        (chunking, "_INLINE_BYTES", settings.chunk),
+        (held, "gc", _NoCollector),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in constants]
+    for module, name, value in constants:
+        setattr(module, name, value)
+    try:
         yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 @contextlib.contextmanager

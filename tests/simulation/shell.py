@@ -156,7 +156,7 @@ class Shell:
         self._last_error: BaseException | None = None
         self._closing = False
         self._close_by = 0.0
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Future = self.process.future()
         self._task: asyncio.Task | None = None
 
     def start(self) -> None:
@@ -319,9 +319,7 @@ class Shell:
         self._end(error)
 
     async def _change_within(self, seconds: float) -> None:
-        waiting = asyncio.ensure_future(self._changed.wait())
-        await asyncio.wait({waiting}, timeout=seconds)
-        waiting.cancel()
+        await asyncio.wait({self._changed}, timeout=seconds)
 
     def _may_pass(self, error: BaseException | None) -> bool:
         if self.grace_period == 0:
@@ -464,8 +462,8 @@ class Shell:
             self._tell_change()
 
     def _tell_change(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        changed, self._changed = self._changed, self.process.future()
+        changed.set_result(None)
 
     def negotiated(self, init: Any) -> None:
         self._namespace = init.namespace

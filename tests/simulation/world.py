@@ -46,7 +46,7 @@ class World:
         self.events = 0
         self.loop = Loop(self)
         self._queue: list[tuple[float, int, Callable[..., Any], tuple]] = []
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[_Handle] = deque()
         self._number = 0
 
     def note(self, text: str) -> None:
@@ -64,7 +64,7 @@ class World:
         self._number += 1
         heappush(self._queue, (self.now + seconds, self._number, callback, args))
 
-    def soon(self, handle: asyncio.Handle) -> None:
+    def soon(self, handle: _Handle) -> None:
         """Runs a handle at this very time, after what is due before."""
         self._ready.append(handle)
 
@@ -82,7 +82,7 @@ class World:
         while self.events < most:
             self.events += 1
             if ready:
-                _run(ready.popleft())
+                ready.popleft().run()
             elif queue and queue[0][0] <= until:
                 self.now, _, callback, args = heappop(queue)
                 callback(*args)
@@ -109,8 +109,8 @@ class World:
 
 
 def _is_void(entry: tuple) -> bool:
-    args = entry[3]
-    return bool(args) and isinstance(args[0], asyncio.TimerHandle) and args[0].cancelled()
+    timer = getattr(entry[2], "__self__", None)
+    return isinstance(timer, _Timer) and timer.cancelled
 
 
 _PROCESS: contextvars.ContextVar[Process] = contextvars.ContextVar("process")
@@ -146,18 +146,47 @@ class Process:
         return asyncio.Future(loop=self.world.loop)
 
 
-def _run(handle: Any) -> None:
-    """Runs a handle unless it was cancelled, or its process is dead."""
-    process = handle._context.get(_PROCESS)
-    if handle._cancelled or (process is not None and not process.alive):
-        return
-    try:
-        handle._context.run(handle._callback, *handle._args)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as e:
-        message = f"an error in a callback of {process.name if process else 'nobody'}"
-        handle._loop.call_exception_handler({"message": message, "exception": e})
+class _Handle:
+    """A callback that is to be run at once, of the process in whose context it was asked for."""
+
+    __slots__ = ("args", "callback", "cancelled", "context")
+
+    def __init__(self, callback: Any, args: tuple, context: contextvars.Context | None) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = contextvars.copy_context() if context is None else context
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def run(self) -> None:
+        """Calls back unless it was cancelled, or its process is dead."""
+        process = self.context.get(_PROCESS)
+        if self.cancelled or (process is not None and not process.alive):
+            return
+        try:
+            self.context.run(self.callback, *self.args)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as e:
+            message = f"an error in a callback of {process.name if process else 'nobody'}"
+            asyncio._get_running_loop().call_exception_handler({"message": message, "exception": e})
+
+
+class _Timer(_Handle):
+    """A callback that is to be run at a time."""
+
+    __slots__ = ("_when",)
+
+    def __init__(
+        self, when: float, callback: Any, args: tuple, context: contextvars.Context | None
+    ) -> None:
+        super().__init__(callback, args, context)
+        self._when = when
+
+    def when(self) -> float:
+        return self._when
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -191,27 +220,20 @@ class Loop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._world.now
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> _Handle:
+        handle = _Handle(callback, args, context)
         self._world.soon(handle)
         return handle
 
     call_soon_threadsafe = call_soon
 
-    def call_later(
-        self, delay: float, callback: Any, *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> _Timer:
         return self.call_at(self._world.now + delay, callback, *args, context=context)
 
-    def call_at(
-        self, when: float, callback: Any, *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._world.at(when, _run, handle)
-        return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> _Timer:
+        timer = _Timer(when, callback, args, context)
+        self._world.at(when, timer.run)
+        return timer
 
     def create_future(self) -> asyncio.Future:
         return asyncio.Future(loop=self)
