@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 MODEL ?=
 RUNS ?= 1000000
+N ?= 20000
+JOBS ?=
 SEED ?= 1
 CONNECTIONS ?= 10000
 
@@ -30,13 +32,14 @@ RUN := RAY_AUTH_MODE=disabled REQUIRE_CYTHON=1 RECONNECT_WHEEL="$$(cat build/whe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help wheel venv stock-venv test fuzz hostile sanitize model lint bench demo dev undev manifest clean distclean
+.PHONY: help wheel venv stock-venv test fuzz hostile simulate sanitize model lint bench demo dev undev manifest clean distclean
 
 help:
 	@echo 'make demo [ADDRESS=ray://host:port]  see a session outlive its server'
 	@echo 'make test [TESTS=path]               run the tests (JOBS= at a time; PYTEST_ARGS= for more)'
 	@echo 'make fuzz [RUNS=1000000 SEED=1]      any bytes for all that reads what others have written'
 	@echo 'make hostile [CONNECTIONS=10000]     attack a proxier while a session works (SEED=)'
+	@echo 'make simulate [N=20000 SEED=1]       sessions in a simulated world: N schedules (JOBS= processes)'
 	@echo 'make sanitize                        the cache under ASan and UBSan, and under TSan'
 	@echo 'make model [MODEL=name…]             check the model of the protocol with spin, all states'
 	@echo 'make wheel                           build dist/ray-…whl'
@@ -105,6 +108,9 @@ fuzz: venv
 hostile: venv
 	GRPC_VERBOSITY=ERROR $(VENV)/bin/python -m tests.hostile \
 		--connections $(CONNECTIONS) --seed $(SEED)
+
+simulate: venv
+	$(VENV)/bin/python -m tests.simulation --count $(N) --seed $(SEED) $(if $(JOBS),--jobs $(JOBS))
 
 sanitize: venv
 	for kind in address thread; do \

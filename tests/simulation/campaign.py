@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -12,8 +12,11 @@ from tests.simulation.checker import Violation, judge
 from tests.simulation.plan import Plan, Settings, plan_of
 from tests.simulation.shrink import MOST_TRIES, shrink
 
-# Rubbish is collected after so many schedules.
-_COLLECT_EACH = 200
+# What every schedule promises of itself.
+RUNS_THROUGH = "the simulation runs through"
+
+# Rubbish is collected after so many schedules: while it is still in the processor's caches.
+_COLLECT_EACH = 4
 
 
 class Broken(NamedTuple):
@@ -24,8 +27,11 @@ class Broken(NamedTuple):
 
 
 def verdict(plan: Plan) -> list[Violation]:
-    """Runs a plan; returns what it broke."""
-    return judge(schedule.run(plan))
+    """Runs a plan; returns what it broke. An error on the way is such a thing, too."""
+    try:
+        return judge(schedule.run(plan))
+    except Exception:
+        return [Violation(RUNS_THROUGH, traceback.format_exc(limit=-3))]
 
 
 def broken(
@@ -79,32 +85,14 @@ def report(found: Broken, shrinks: bool = True) -> str:
     if shrinks:
         plan = smallest(plan, found.violations[0].promise)
     with schedule.quiet():
+        trace = _traced(plan)
+    return "\n".join([*lines, "", "The smallest plan that was found:", described(plan), "", *trace])
+
+
+def _traced(plan: Plan) -> list[str]:
+    """What happens in a plan's run, and what that breaks."""
+    try:
         observed = schedule.run(plan, traced=True)
-        violations = judge(observed)
-    lines += ["", "The smallest plan that was found:", described(plan), "", *observed.trace, ""]
-    lines += [f"{violation}" for violation in violations]
-    return "\n".join(lines)
-
-
-class Progress:
-    """Counts schedules, and says now and then how many there were."""
-
-    def __init__(self, say: Callable[[str], None], each: int) -> None:
-        self._say = say
-        self._each = each
-        self._began = time.monotonic()
-        self._cpu = time.process_time()
-        self.count = 0
-
-    def over(self, seeds: Iterable[int]) -> Iterator[int]:
-        """The same seeds, counted as they are taken."""
-        for seed in seeds:
-            yield seed
-            self.count += 1
-            if self.count % self._each == 0:
-                self._say(self.summary())
-
-    def summary(self) -> str:
-        took, cpu = time.monotonic() - self._began, time.process_time() - self._cpu
-        rate = self.count / cpu if cpu else 0.0
-        return f"{self.count} schedules in {took:.0f} s, {rate:.0f} in a second of processor time"
+        return [*observed.trace, "", *map(str, judge(observed))]
+    except Exception:
+        return [traceback.format_exc()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.exceptions import (
     ActorDiedError,
@@ -17,11 +17,11 @@ from ray.exceptions import (
     RayTaskError,
     TaskCancelledError,
 )
-from ray.util.client.session.grace import LONGEST_DELAY_S
 from ray.util.client.session.errors import GracePeriodOver, SessionClosed, SessionLost
+from ray.util.client.session.grace import LONGEST_DELAY_S
 from tests.simulation import plan
 from tests.simulation.cluster import ProgramError, Submission
-from tests.simulation.history import Failed, Ok, Operation, Thing, Unknown
+from tests.simulation.history import Failed, Ok, Operation, Thing
 from tests.simulation.schedule import Observed
 from tests.simulation.user import User
 
@@ -34,28 +34,20 @@ _LATE_START = 12.0
 _LOSSES = (OwnerDiedError, ActorDiedError, ActorUnavailableError)
 
 
-class Violation(tuple):
+class Violation(NamedTuple):
     """A promise that was broken: which, and how."""
 
-    __slots__ = ()
-
-    def __new__(cls, promise: str, text: str) -> Violation:
-        return super().__new__(cls, (promise, text))
-
-    @property
-    def promise(self) -> str:
-        return self[0]
+    promise: str
+    text: str
 
     def __str__(self) -> str:
-        return f"{self[0]}: {self[1]}"
+        return f"{self.promise}: {self.text}"
 
 
 def judge(observed: Observed) -> list[Violation]:
     """All promises that were broken, each as often as it was."""
     judgement = _Judgement(observed)
-    return [
-        Violation(name, text) for name, check in _CHECKS.items() for text in check(judgement)
-    ]
+    return [Violation(name, text) for name, check in _CHECKS.items() for text in check(judgement)]
 
 
 class _Judgement:
@@ -500,5 +492,3 @@ _CHECKS: dict[str, Callable[[_Judgement], Iterator[str]]] = {
     "nothing breaks": _Judgement.faults,
 }
 PROMISES = tuple(_CHECKS)
-
-__all__ = ["PROMISES", "Unknown", "Violation", "judge"]

@@ -89,14 +89,13 @@ class Ledger:
         self.submissions: list[Submission] = []
         self.runs: list[Run] = []
         self.count: Counter[int] = Counter()
-        # The values that runs of a work have given, each a tuple of one value a return; and those of
-        # objects within such values.
+        # The values that runs of a work have given, each a tuple of one value a return.
         self.values: dict[int, set[Any]] = {}
-        # (work, which return, place in it) -> values.
+        # Those of objects within such values: (work, which return, place in it) -> values.
         self.inner: dict[tuple[int, int, int], set[str]] = defaultdict(set)
         # Unary calls that were done: (client, key, incarnation of the server).
         self.asked: list[tuple[str, bytes, int]] = []
-        # (actor's work, life, driver that called) -> the calls' works in the order in which they ran.
+        # (actor's work, life, driver that called) -> the works of the calls, as they ran.
         self.calls: dict[tuple[int, int, Driver], list[int]] = defaultdict(list)
 
 
@@ -384,7 +383,8 @@ class Cluster:
             else:
                 copy.settle(RayTaskError("pick", "", ValueError("refers to fewer objects")))
 
-        source.when_ready(lambda value: self.world.after(self.world.about(self.spread), look, value))
+        world = self.world
+        source.when_ready(lambda value: world.after(world.about(self.spread), look, value))
         return copy
 
     def _finish(self, task: _Task, values: Any) -> None:

@@ -78,9 +78,7 @@ def _carry_out_silently(self: Any, effects: Any) -> None:
 
 
 MUTATIONS = {
-    "no fencing": Mutation(
-        ((SessionTable, "find", _find_any),), "stale incarnations are refused"
-    ),
+    "no fencing": Mutation(((SessionTable, "find", _find_any),), "stale incarnations are refused"),
     # Under an id that is made up, as a server's cache takes it.
     "a cached init": Mutation(
         (

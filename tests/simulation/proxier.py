@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
-from ray.util.client import protocol
-from ray.util.client.server.proxy import rpc
 from ray.util.client.server.proxy.datapath import Datapath
 from ray.util.client.server.proxy.host import Hosts
 from ray.util.client.server.proxy.launcher import NotReady
 from ray.util.client.server.proxy.starter import Starter
 from ray.util.client.server.proxy.unary import Driver
 from tests.simulation.cluster import Cluster
-from tests.simulation.network import CANCELLED, CUT, OK, REFUSED, Metadata, Route, Status, Wire
+from tests.simulation.network import CANCELLED, OK, Metadata, Route, Status, Wire
 from tests.simulation.server import ServerProcess
 from tests.simulation.world import Process, World
 
@@ -209,9 +206,7 @@ class _UnaryUpstream:
 class _UnaryCallee:
     """A server's end of a unary call."""
 
-    def __init__(
-        self, server: ServerProcess, wire: Wire, name: str, metadata: Metadata
-    ) -> None:
+    def __init__(self, server: ServerProcess, wire: Wire, name: str, metadata: Metadata) -> None:
         self._server, self._wire, self._name, self._metadata = server, wire, name, metadata
         server.unary[self] = None
 
@@ -271,9 +266,7 @@ class _Channel:
             self._calls.append(made)
             server = self._proxier.servers[self._port]
             made.wire.open(
-                lambda wire: _UnaryCallee(server, wire, name, metadata)
-                if server.listens
-                else None
+                lambda wire: _UnaryCallee(server, wire, name, metadata) if server.listens else None
             )
             made.wire.send(request)
             return made
@@ -540,6 +533,3 @@ class _UnaryContext(_Context):
 
     def took(self, data: bytes) -> None:
         self.task = self._proxier.process.task(self._proxier.serve_unary(self, data))
-
-
-__all__ = ["CUT", "REFUSED", "ProxierProcess", "Starts", "rpc", "secrets"]

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from ray.exceptions import RayError
 from ray.util.client import protocol
 from ray.util.client.cache import CacheError
 from ray.util.client.server import dataservicer
@@ -23,7 +22,7 @@ from ray.util.client.server.unary import raises_to_caller, runs_once
 from ray.util.client.session import wire as names
 from ray.util.client.session.errors import ProtocolError
 from tests.simulation.cluster import Actor, Bag, Cluster, Driver, Ref, Work, check_ready
-from tests.simulation.network import CUT, Metadata, Status, Wire
+from tests.simulation.network import Metadata, Status, Wire
 from tests.simulation.world import World
 
 # How late a server that has nobody to serve may notice it (seconds).
@@ -600,6 +599,3 @@ def _turned_away(refused: Refused) -> Status:
             _why(names.REASON_SESSION_GONE),
         )
     return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "the server is full")
-
-
-__all__ = ["CUT", "Killed", "RayError", "ServerProcess", "SimulatedRay"]

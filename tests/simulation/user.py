@@ -18,14 +18,13 @@ from ray.util.client.replies import PartsReply, error_from
 from ray.util.client.rpc_errors import recoverable
 from ray.util.client.session import wire as wire_names
 from ray.util.client.session.client import Kind as RequestKind
-from ray.util.client.session.client import State
 from ray.util.client.session.errors import SessionLost
 from ray.util.client.session.journal import Ask as AskServer
 from ray.util.client.session.journal import Kind, Lost, Seen, Submission
 from ray.util.client.speech import NO_ARGUMENTS
 from tests.simulation import plan
 from tests.simulation.cluster import Work
-from tests.simulation.history import Failed, History, Ok, Operation, Thing, Unknown
+from tests.simulation.history import Failed, History, Ok, Operation, Thing
 from tests.simulation.network import Metadata, Route, Status, Wire
 from tests.simulation.server import Arguments, Nest, Parcel
 from tests.simulation.shell import RpcFailure, Shell
@@ -266,9 +265,8 @@ class User:
             task.options.pickled_options = pickle.dumps(options)
         payload = carry(task, pickle.dumps(Arguments(self.shell.client_id, args, work)))
         ticket = _Ticket(self, names)
-        self.shell.submit(
-            protocol.DataRequest(task=task), ticket, Submission(kind, names, needs, retries), payload
-        )
+        submission = Submission(kind, names, needs, retries)
+        self.shell.submit(protocol.DataRequest(task=task), ticket, submission, payload)
         self._made(step, names, needs)
         self.hold(names)
         self.tickets.append(ticket)
@@ -568,9 +566,7 @@ class _Thread:
         for names in list(self._values.values()):
             for name in names:
                 if name in user._held and not user.shell.session.ended:
-                    operation = await user._step(
-                        self._number, "last look", user.get([name], None)
-                    )
+                    operation = await user._step(self._number, "last look", user.get([name], None))
                     operation.names = (name,)
 
     def _found(self, values: tuple[plan.Value, ...]) -> list[bytes]:
@@ -758,6 +754,3 @@ class UnaryCaller:
     def ended(self, status: Status) -> None:
         if not self.future.done():
             self.future.set_result((self._answer, status))
-
-
-__all__ = ["State", "UnaryCaller", "Unknown", "User"]
