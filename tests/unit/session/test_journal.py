@@ -216,6 +216,30 @@ def test_a_detached_actor_that_no_server_was_asked_for_is_created():
     assert j.new_incarnation(2, {entry}, {entry}) == [Resend(entry)]
 
 
+def test_a_detached_actor_is_not_created_twice_though_a_server_was_not_given_it_again():
+    j = journal()
+    entry = add(j, Kind.DETACHED, b"a")
+    j.new_incarnation(2)
+    assert j.require([b"a"]) == [LookUp(entry)]
+    assert j.new_incarnation(3, {entry}, {entry}) == [LookUp(entry)]
+
+
+def test_what_was_ended_is_not_run_again_though_a_server_was_not_given_it_again():
+    j = journal()
+    entry = add(j, Kind.TASK, b"t", retries=-1)
+    assert j.new_incarnation(2) == [Resend(entry)]
+    j.forbid(b"t")
+    assert j.new_incarnation(3, {entry}, {entry}) == []
+    assert j.outcome(b"t") == Lost(Reason.NO_RETRY)
+
+
+def test_what_was_ended_and_no_server_was_ever_given_is_sent_with_its_end():
+    j = journal()
+    entry = add(j, Kind.TASK, b"t")
+    j.forbid(b"t")
+    assert j.new_incarnation(2, {entry}, {entry}) == [Resend(entry)]
+
+
 @pytest.mark.parametrize(
     "restarts, retries, reason",
     [(1, 0, Reason.ACTOR_UNAVAILABLE), (0, 0, Reason.ACTOR_DIED), (0, -1, Reason.ACTOR_DIED)],

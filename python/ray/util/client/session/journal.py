@@ -132,7 +132,7 @@ class Entry:
 
     __slots__ = (
         "kind", "names", "needs", "message", "size", "retries", "incarnation", "lost", "kept",
-        "spilled", "_held", "_finished", "_users", "_charged", "_unheld",
+        "spilled", "_held", "_finished", "_users", "_charged", "_unheld", "_handed", "_ended",
     )  # fmt: skip
 
     def __init__(
@@ -161,6 +161,9 @@ class Entry:
         self._charged = False
         # Those that a server was given again only for the sake of what needs them.
         self._unheld = 0
+        # Whether a server may have been given it that is dead by now; whether the user ended it.
+        self._handed = False
+        self._ended = False
 
     @property
     def finished(self) -> bool:
@@ -342,7 +345,7 @@ class Journal:
         """What the name stands for was cancelled or killed: it is not to be run again."""
         entry = self._by_name.get(name)
         if entry is not None:
-            entry.retries = 0
+            entry.retries, entry._ended = 0, True
 
     def take_unneeded(self) -> list[bytes]:
         """Names that the server was given again for the sake of others, and may now release."""
@@ -409,7 +412,8 @@ class Journal:
         Args:
             incarnation: of the new server.
             unanswered: entries whose answers somebody may be waiting for.
-            unhanded: those of them that no server was ever given, so that they cost no retry.
+            unhanded: those of them that the dead server was not given, so that they cost no retry:
+                what they have cost before has not been used.
 
         Returns:
             What is to be submitted at once, in this order: what was pending, the actors, and what
@@ -440,9 +444,10 @@ class Journal:
         if not entry.kept:
             self._lose(entry, Reason.NOT_KEPT if self._replays else Reason.SWITCHED_OFF)
             return False
-        if unhanded:
+        if unhanded and not (entry._handed and entry._ended):
             entry._charged = True
             return True
+        entry._handed = True
         if entry.kind not in _RUNS and entry.kind is not Kind.ACTOR:
             return unanswered
         if entry.kind in _RUNS and entry.finished:
@@ -560,7 +565,7 @@ class Journal:
                 self._lose(entry, gone.reason)
                 return
         self._given(entry)
-        if entry.kind is Kind.NAMED or (entry.kind is Kind.DETACHED and not entry._charged):
+        if entry.kind is Kind.NAMED or (entry.kind is Kind.DETACHED and entry._handed):
             actions.append(LookUp(entry))
         else:
             # What was seen must not become another value, for no one.
