@@ -66,8 +66,13 @@ class Comparison(RuleBasedStateMachine):
     @rule(caller=CALLERS)
     def open(self, caller):
         expected = None
-        if not caller.client_id or caller.client_id in self.live:
+        if not caller.client_id:
             expected = Refused("FAILED_PRECONDITION", "")
+        elif caller.client_id in self.live:
+            # Only who shows the session's secret is told that it is theirs.
+            own = self.secrets[caller.client_id] is not None and self.allowed(caller)
+            reason = wire.REASON_SESSION_KNOWN if own else None
+            expected = Refused("FAILED_PRECONDITION", "", reason)
         session = self.expect(expected, self.table.open, caller)
         if session is not None:
             self.live[caller.client_id] = session
