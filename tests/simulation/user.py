@@ -38,6 +38,10 @@ LONGEST_PAUSE_S = 0.5
 _TASK = protocol.ClientTask
 
 
+class OutOfPatience(ConnectionError):
+    """A call beside the data stream was not answered within the grace period."""
+
+
 class _Answer:
     """Waits for one answer."""
 
@@ -344,21 +348,23 @@ class User:
     def _read(self, seen: SeenValue) -> Any:
         if seen.is_error:
             raise error_from(seen.data)
-        value = pickle.loads(seen.data)
+        return self._received(pickle.loads(seen.data))
+
+    def _received(self, value: Any) -> Any:
         for inner in _names_in(value):
             self.receive(inner)
         return value
 
     def _keep(self, name: bytes, part: Any) -> Any:
         (outcome,) = self.shell.outcomes([name])
-        if isinstance(outcome, Seen):
-            return self._read(outcome.value)
         data = bytes(part)
+        if isinstance(outcome, Seen):
+            if data != outcome.value.data:
+                self._let_go(self._received(pickle.loads(data)))
+            return self._read(outcome.value)
         self._finished(name)
-        value = pickle.loads(data)
+        value = self._received(pickle.loads(data))
         inner = _names_in(value)
-        for each in inner:
-            self.receive(each)
         if inner:
             for place, each in enumerate(inner):
                 if not each.startswith(wire_names.TOKEN_PREFIX):
@@ -528,7 +534,7 @@ class User:
                 raise ConnectionError(f"{status.code.name}: {status.details}")
             give_up_at = give_up_at or world.now + shell.grace_period
             if world.now >= give_up_at:
-                raise ConnectionError(f"{status.code.name}: {status.details}")
+                raise OutOfPatience(f"{status.code.name}: {status.details}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
             await shell.connected(shell.grace_period)

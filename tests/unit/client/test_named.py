@@ -1,14 +1,17 @@
-"""Objects by name: what becomes of names that nobody gets to hold."""
+"""Objects by name: what becomes of names, and of values, that nobody gets to hold."""
 
 from __future__ import annotations
+
+import pickle
 
 import pytest
 
 import ray.cloudpickle as cloudpickle
 from ray.util.client import protocol
-from ray.util.client.named import NamedObjects
+from ray.util.client.named import NamedObjects, SeenValue
 from ray.util.client.pickling import Pickled
 from ray.util.client.session.errors import SessionClosed
+from ray.util.client.session.journal import Ask, Seen
 
 
 class Data:
@@ -61,3 +64,69 @@ def test_a_put_that_the_server_refused_leaves_nothing_behind():
 def test_a_put_in_a_session_that_ends_is_told_of_the_end():
     with pytest.raises(SessionClosed, match="shut down"):
         put(Data(SessionClosed("shut down")))
+
+
+class Race(Data):
+    """Answers a get with ``late``, when another thread has just seen ``first``."""
+
+    def __init__(self, first, late):
+        self.known = [Ask.SERVER, Seen(SeenValue(first, False))]
+        self.late = late
+
+    def outcomes(self, names):
+        return [self.known.pop(0)]
+
+    def ask(self, kind, message, reply, needs):
+        sizes = [len(self.late)]
+        answer = protocol.GetResponse(
+            valid=True, data=self.late, total_chunks=1, total_size=sizes[0], sizes=sizes
+        )
+        reply.done(protocol.DataResponse(get=answer))
+
+
+class Inside:
+    """Stands for a reference: notes that it was read, and that it was let go of."""
+
+    events: list[str] = []
+
+    def __init__(self, name):
+        self.name = name
+        self.events.append(f"{name} is held")
+
+    def __reduce__(self):
+        return Inside, (self.name,)
+
+    def __del__(self):
+        self.events.append(f"{self.name} is let go of")
+
+
+@pytest.fixture
+def events(monkeypatch):
+    made = []
+    monkeypatch.setattr(Inside, "events", made)
+    yield made
+
+
+def pickled(name, events):
+    data = pickle.dumps(Inside(name))
+    events.clear()
+    return data
+
+
+def test_what_is_in_a_value_that_comes_too_late_is_let_go_of(events):
+    race = Race(pickled("first", events), pickled("late", events))
+    (value,) = NamedObjects(race, "client").get([b"name"], None)
+    assert value.name == "first"
+    assert events == ["late is held", "late is let go of", "first is held"]
+
+
+def test_the_same_value_that_comes_once_more_is_not_read_twice(events):
+    data = pickled("value", events)
+    (value,) = NamedObjects(Race(data, data), "client").get([b"name"], None)
+    assert value.name == "value" and events == ["value is held"]
+
+
+def test_a_value_that_comes_too_late_and_can_not_be_read_is_no_trouble(events):
+    race = Race(pickled("first", events), b"no pickle")
+    (value,) = NamedObjects(race, "client").get([b"name"], None)
+    assert value.name == "first"
