@@ -23,7 +23,8 @@ from tests.simulation import plan
 from tests.simulation.cluster import ProgramError, Submission
 from tests.simulation.history import Failed, Ok, Operation, Thing
 from tests.simulation.schedule import Observed
-from tests.simulation.user import User
+from tests.simulation.server import INSIDE
+from tests.simulation.user import OutOfPatience, User
 
 # How much later than its timeout a call may end (seconds): an answer's slack and the way of it.
 LATE_S = 3.0
@@ -149,10 +150,26 @@ class _Judgement:
             return True
         return any(self._may_differ(needed) for needed in thing.needs[1:])
 
+    def _may_be_made_anew(self, name: bytes) -> bool:
+        """Whether others may get another value of it than was seen: what was not kept, or refers
+        to other objects, can't be put."""
+        thing = self.history.thing_of.get(name)
+        refers = thing is not None and thing.step.work.holds > 0
+        return (self.forgets or refers) and self._may_differ(name)
+
     def _origin(self, name: bytes) -> Thing | None:
         """What has made an object, or the one in whose value it came; None: the cluster."""
+        name = self._own(name)
         inner = self.history.inner.get(name)
         return self.history.thing_of.get(name if inner is None else inner[0])
+
+    def _own(self, name: bytes) -> bytes:
+        """The name that the client gave to what came back in a value that it had put."""
+        inner = self.history.inner.get(name)
+        source = None if inner is None else self.history.thing_of.get(inner[0])
+        if inner is None or source is None or not isinstance(source.step, plan.Put):
+            return name
+        return self._own(source.needs[inner[1]])
 
     def values(self) -> Iterator[str]:
         for name, seen in self.seen.items():
@@ -173,10 +190,11 @@ class _Judgement:
                 # A detached actor's constructor may be late; its arguments were told before.
                 told = min(run.at, run.driver.stopped_at or run.at)
                 known = [v for at, v in self.seen.get(name, ()) if at < told]
-                if known and value not in known and not (self.forgets and self._may_differ(name)):
+                if known and value not in known and not self._may_be_made_anew(name):
                     yield f"work {run.work} ran with {value!r}, where {known[0]!r} had been seen"
 
     def _possible(self, name: bytes) -> set[Any]:
+        name = self._own(name)
         thing = self._origin(name)
         assert thing is not None, "the cluster gives nothing by itself"
         inner = self.history.inner.get(name)
@@ -223,7 +241,7 @@ class _Judgement:
         if isinstance(error, ValueError) and "actor" in str(error):
             if any(self._comes_of(name, self._is_named) for name in operation.names):
                 return ""
-        if isinstance(operation.step, plan.Ask) and type(error) is ConnectionError:
+        if isinstance(operation.step, plan.Ask) and isinstance(error, ConnectionError):
             return self._unjustified_refusal(operation, error)
         if operation.step == "init" and self.fired & {"fail starts", "kill server", "shut down"}:
             return ""
@@ -242,8 +260,9 @@ class _Judgement:
         """Of a call beside the data stream, which does not wait for the session's end."""
         assert operation.ended_at is not None
         grace = self.plan.settings.grace
-        if "UNAVAILABLE" in str(error) and operation.ended_at - operation.invoked_at >= grace:
-            return ""
+        if isinstance(error, OutOfPatience):
+            took = operation.ended_at - operation.invoked_at
+            return "" if took >= grace else "the grace period was not over"
         if "did not come back within the grace period" in str(error):
             return "" if self._was_away(operation.ended_at) else "the client was not away"
         return "no error of the contract"
@@ -324,6 +343,9 @@ class _Judgement:
         if thing is None:
             return name in self.history.found
         inner = self.history.inner.get(name)
+        if inner is not None and self._own(name) != name:
+            # Its own name was let go of, and nothing here can make it again.
+            return self.deaths_since(self.users[thing.client], inner[2]) > 0
         if inner is not None:
             return self._may_be_out_of_reach(thing, inner[2])
         deaths = self.deaths_since(self.users[thing.client], thing.at)
@@ -451,7 +473,16 @@ class _Judgement:
                 yield f"{server} cached {server.most_bytes} bytes"
 
     def leaks(self) -> Iterator[str]:
-        yield from self.observed.leaks
+        unheard = any(map(self._was_not_heard_out, self.history.operations))
+        for text in self.observed.leaks:
+            # What an answer refers to that came too late stays with the server.
+            if not (unheard and INSIDE in text):
+                yield text
+
+    def _was_not_heard_out(self, operation: Operation) -> bool:
+        """Whether the answer may have come after the timeout, and have had references inside."""
+        outcome = operation.outcome
+        return isinstance(outcome, Failed) and isinstance(outcome.error, GetTimeoutError)
 
     def faults(self) -> Iterator[str]:
         yield from self.observed.faults

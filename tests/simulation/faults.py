@@ -42,6 +42,7 @@ class Mutation(NamedTuple):
 _find = SessionTable.find
 _cleanup = OrderedResponseCache.cleanup
 _in_order = Journal._in_order
+_record = Journal.record
 _told = Conversation.told
 _init = datapath._WORK["init"]
 
@@ -56,6 +57,30 @@ def _keep_one(self: Any, last_received: int) -> None:
 
 def _spend_nothing(self: Any) -> bool:
     return self.retries != 0
+
+
+def _have_nothing_to_spend(self: Any) -> bool:
+    return False
+
+
+def _forget_value(self: Any, name: bytes, *_: Any) -> None:
+    self.finished(name)
+
+
+def _put_nothing(self: Any, entry: Any) -> list[Any]:
+    return []
+
+
+def _allow(self: Any, name: bytes) -> None:
+    pass
+
+
+def _record_anything(self: Any, entry: Any) -> Any:
+    bound, self._max_bytes = self._max_bytes, 10**9
+    try:
+        return _record(self, entry)
+    finally:
+        self._max_bytes = bound
 
 
 def _in_reverse(self: Any) -> Iterator[Any]:
@@ -91,7 +116,16 @@ MUTATIONS = {
         ((OrderedResponseCache, "cleanup", _keep_one),), "nothing leaks"
     ),
     "a budget not counted": Mutation(((Entry, "_spend", _spend_nothing),), "runs are counted"),
+    "a budget that nobody has": Mutation(
+        ((Entry, "_spend", _have_nothing_to_spend),), "losses have a cause"
+    ),
     "order lost": Mutation(((Journal, "_in_order", _in_reverse),), "order is kept"),
+    "values not kept": Mutation(((Journal, "seen", _forget_value),), "a seen value stays"),
+    "values not put": Mutation(((Journal, "_puts", _put_nothing),), "values are right"),
+    "a cancellation forgotten": Mutation(
+        ((Journal, "forbid", _allow),), "what is over is not run again"
+    ),
+    "a journal without bounds": Mutation(((Journal, "record", _record_anything),), "bounds hold"),
     "a wake-up lost in the client": Mutation(
         ((Conversation, "told", _tell_nobody),), "every call ends"
     ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from ray.util.client import protocol
 from ray.util.client.server.proxy.datapath import Datapath
 from ray.util.client.server.proxy.host import Hosts
 from ray.util.client.server.proxy.launcher import NotReady
@@ -391,6 +392,13 @@ class _Packages:
         pass
 
 
+class _Gcs:
+    """Answers for sessions that have no server yet, or none any more."""
+
+    async def call(self, name: str, request: bytes) -> bytes:
+        return protocol.DRIVER[name].response().SerializeToString()
+
+
 class _Output:
     """What a session's workers print: nothing."""
 
@@ -453,7 +461,7 @@ class ProxierProcess:
         )
         self.hosts = Hosts(self.starter, _Packages(), _Outputs())  # type: ignore[arg-type]
         self._datapath = Datapath(self.hosts)
-        self._driver = Driver(self.hosts, None)  # type: ignore[arg-type]
+        self._driver = Driver(self.hosts, _Gcs())  # type: ignore[arg-type]
         self.process.run(self.starter.begin)
 
     def unfinished(self) -> list[str]:
@@ -478,6 +486,8 @@ class ProxierProcess:
             wire.finish(OK)
         except (_Aborted, asyncio.CancelledError):
             wire.finish(CANCELLED)
+        except Exception as e:
+            self._failed(wire, e)
         finally:
             self._contexts.pop(wire, None)
 
@@ -496,8 +506,14 @@ class ProxierProcess:
             context.wire.finish(OK)
         except (_Aborted, asyncio.CancelledError):
             context.wire.finish(CANCELLED)
+        except Exception as e:
+            self._failed(context.wire, e)
         finally:
             self._contexts.pop(context.wire, None)
+
+    def _failed(self, wire: Wire, error: Exception) -> None:
+        self.world.faults.append(f"a handler of the proxier has failed: {error!r}")
+        wire.finish(Status(grpc.StatusCode.UNKNOWN, f"Unexpected {error!r}"))
 
     # -- the process
 

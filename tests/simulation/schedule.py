@@ -14,6 +14,7 @@ from ray.util.client import chunking
 from ray.util.client.cache import OrderedResponseCache as CompiledCache
 from ray.util.client.cache._python import OrderedResponseCache as PythonCache
 from ray.util.client.server import held, payloads, sessions
+from ray.util.client.server.proxy import host
 from ray.util.client.session import client
 from tests.simulation import plan as plans
 from tests.simulation.cluster import Cluster
@@ -158,7 +159,7 @@ class Schedule:
     def run(self) -> Observed:
         """Runs the plan to its end."""
         observed, world = self.observed, self.world
-        with world.awake(), _patched(self.plan.settings):
+        with world.awake(), _patched(self.plan.settings, world):
             try:
                 self._start_proxier()
                 for number in range(len(self.plan.programs)):
@@ -349,8 +350,22 @@ class _NoCollector:
         pass
 
 
+class _Log:
+    """Stands for the logger of the proxier's hosts: what they report as a fault is one."""
+
+    def __init__(self, world: World) -> None:
+        self._faults = world.faults
+
+    def info(self, text: str, *args: Any) -> None:
+        pass
+
+    def error(self, text: str, *args: Any, exc_info: BaseException | None = None) -> None:
+        if exc_info is not None:
+            self._faults.append(f"{text % args}: {exc_info!r}")
+
+
 @contextlib.contextmanager
-def _patched(settings: Settings) -> Iterator[None]:
+def _patched(settings: Settings, world: World) -> Iterator[None]:
     """The product's constants as the settings want them."""
     kind = CompiledCache if settings.compiled else PythonCache
 
@@ -364,6 +379,7 @@ def _patched(settings: Settings) -> Iterator[None]:
         (chunking, "OBJECT_TRANSFER_CHUNK_SIZE", settings.chunk),
         (chunking, "_INLINE_BYTES", settings.chunk),
         (held, "gc", _NoCollector),
+        (host, "logger", _Log(world)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in constants]
     for module, name, value in constants:

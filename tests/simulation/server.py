@@ -29,6 +29,8 @@ from tests.simulation.world import World
 _TICK_S = 1.0
 # What one process admits. Nobody else but its proxier ever comes.
 _CLIENTS = 50
+# What leaks are called that the client has no name of its own for.
+INSIDE = "references of values"
 
 
 class Killed(BaseException):
@@ -538,8 +540,11 @@ class ServerProcess:
             return []
         held = self.servicer.held
         tokens = held.tokens.get(client_id, {}).values()
+        refs = held.object_refs.get(client_id, ())
+        inside = sum(1 for name in refs if not name.startswith(names.TOKEN_PREFIX))
         found = {
-            "references": len(held.object_refs.get(client_id, ())),
+            "references": len(refs) - inside,
+            INSIDE: inside,
             "tokens": len([token for token in tokens if token not in held.actor_refs]),
             "owned actors": len(held.actor_owners.get(client_id, ())),
             "functions": len(held.function_refs),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.campaign import broken, smallest, verdict
+from tests.simulation.checker import PROMISES
 from tests.simulation.faults import MUTATIONS
 from tests.simulation.plan import Plan, plan_of
 
@@ -17,10 +18,10 @@ def _in_python(plan: Plan) -> Plan:
     return plan._replace(settings=plan.settings._replace(compiled=False))
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_deliberate_fault_is_found(name: str) -> None:
     mutation = MUTATIONS[name]
+    assert mutation.promise in PROMISES
     with mutation.in_place():
         for found in broken(range(BOUND), _in_python):
             if any(violation.promise == mutation.promise for violation in found.violations):
