@@ -153,9 +153,7 @@ class _Judgement:
     def _may_be_made_anew(self, name: bytes) -> bool:
         """Whether others may get another value of it than was seen: what was not kept, or refers
         to other objects, can't be put."""
-        thing = self.history.thing_of.get(name)
-        refers = thing is not None and thing.step.work.holds > 0
-        return (self.forgets or refers) and self._may_differ(name)
+        return (self.forgets or self._refers(name)) and self._may_differ(name)
 
     def _origin(self, name: bytes) -> Thing | None:
         """What has made an object, or the one in whose value it came; None: the cluster."""
@@ -482,7 +480,15 @@ class _Judgement:
     def _was_not_heard_out(self, operation: Operation) -> bool:
         """Whether the answer may have come after the timeout, and have had references inside."""
         outcome = operation.outcome
-        return isinstance(outcome, Failed) and isinstance(outcome.error, GetTimeoutError)
+        late = isinstance(outcome, Failed) and isinstance(outcome.error, GetTimeoutError)
+        return late and any(map(self._refers, operation.names))
+
+    def _refers(self, name: bytes) -> bool:
+        """Whether a value refers to other objects."""
+        thing = self.history.thing_of.get(name)
+        if thing is None:
+            return False
+        return thing.step.work.holds > 0 or (isinstance(thing.step, plan.Put) and bool(thing.needs))
 
     def faults(self) -> Iterator[str]:
         yield from self.observed.faults
