@@ -2,63 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
+from pathlib import Path
 from typing import Iterator
 
-import psutil
 import pytest
 
 from tests.conftest import MakeClient
 from tests.support.client import Client
 from tests.support.cluster import Cluster
-from tests.support.ports import LOOPBACK, free_ports, is_open
-from tests.support.processes import descendants, kill, wait_gone
-from tests.support.waiting import eventually
-
-
-class Proxier:
-    """A proxier of the test's own, beside the head's, which may be killed and started again."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        (self.port,) = free_ports(1)
-        model = cluster.proxier
-        self._environment = model.environ()
-        self._command = [
-            f"--port={self.port}" if word.startswith("--port=") else word
-            for word in model.cmdline()
-        ]
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return f"ray://{LOOPBACK}:{self.port}"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            self._command,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        eventually(lambda: is_open(self.port), "the proxier to listen")
-
-    def kill(self) -> None:
-        """Kills it (SIGKILL), and returns when its servers are gone, too."""
-        servers = descendants(self.process.pid)
-        self.process.kill()
-        self.process.wait()
-        for server in servers:
-            wait_gone(server)
+from tests.support.processes import descendants, kill
+from tests.support.proxier import Proxier
 
 
 @pytest.fixture
-def proxier(cluster: Cluster) -> Iterator[Proxier]:
-    running = Proxier(cluster)
-    yield running
-    for process in [*descendants(running.process.pid), psutil.Process(running.process.pid)]:
-        kill(process)
-    running.process.wait()
+def proxier(cluster: Cluster, tmp_path: Path) -> Iterator[Proxier]:
+    with Proxier(cluster, tmp_path / "proxier.log") as running:
+        yield running
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ from tests.support.waiting import eventually
 
 _HARNESS = Path(__file__).with_name("client_harness.py")
 # A guard against hanging for ever, never a promise about speed.
-_PATIENCE_S = 120.0
+PATIENCE_S = 120.0
+# Variables that all client programs get. For plugins of pytest, which run before any is started.
+EXTRA: Dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Step:
         return failure
 
     def _outcome(self) -> Optional[Failure]:
-        ended = self._done.wait(_PATIENCE_S)
+        ended = self._done.wait(self._client.patience_s)
         assert ended, f"a step hangs\n--- the client's output ---\n{self._client.output()[-4000:]}"
         error = self._answer.get("error")
         return Failure(**error) if error else None
@@ -91,23 +93,31 @@ class Client:
         python: the interpreter that runs it.
         folder: an empty folder for its output; also its working directory.
         environment: extra environment variables.
+        patience_s: seconds after which a step, or the program's end, is taken to hang; None is
+            ``PATIENCE_S``.
     """
 
     def __init__(
-        self, python: str, folder: Path, environment: Optional[Dict[str, str]] = None
+        self,
+        python: str,
+        folder: Path,
+        environment: Optional[Dict[str, str]] = None,
+        patience_s: Optional[float] = None,
     ) -> None:
         self.python = python
+        self.patience_s = PATIENCE_S if patience_s is None else patience_s
         self.folder = folder
         self._numbers = itertools.count(1)
         self._steps: Dict[int, Step] = {}
         self._marks: queue.Queue[str] = queue.Queue()
+        # A call without a session would start a cluster of its own in the program.
+        variables = {"RAY_ENABLE_AUTO_CONNECT": "0", **EXTRA, **(environment or {})}
         commands, self._commands = os.pipe()
         answers, theirs = os.pipe()
         with (folder / "output.log").open("wb") as output:
             self.process = subprocess.Popen(
                 [python, str(_HARNESS), str(commands), str(theirs)],
-                # A call without a session would start a cluster of its own in the program.
-                env=ray_environment({"RAY_ENABLE_AUTO_CONNECT": "0", **(environment or {})}),
+                env=ray_environment(variables),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -150,7 +160,7 @@ class Client:
     def wait_mark(self, name: str) -> None:
         """Waits until a step has called ``mark(name)``. Marks come in the order of their calls."""
         try:
-            came = self._marks.get(timeout=_PATIENCE_S)
+            came = self._marks.get(timeout=self.patience_s)
         except queue.Empty:
             text = f"the mark {name!r} did not come\n{self.output()[-4000:]}"
             raise AssertionError(text) from None
@@ -183,7 +193,7 @@ class Client:
         """Lets the program end by itself, or by force if it does not; frees everything."""
         self.dismiss()
         try:
-            self.process.wait(_PATIENCE_S)
+            self.process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"the client did not end\n{self.output()[-4000:]}") from None

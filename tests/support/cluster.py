@@ -18,13 +18,15 @@ from tests.support.ports import LOOPBACK, NODE_ADDRESS, free_ports, is_open
 from tests.support.processes import command_of, descendants, end, is_running, wait_gone
 from tests.support.waiting import eventually
 
+# Variables that all heads get. For plugins of pytest, which run before any head is started.
+EXTRA: Dict[str, str] = {}
 # Long enough for a head on a busy machine with few cores.
 _START_S = 120.0
 _SERVER_MARK = "ray.util.client.server"
 # How a server without a session calls itself.
 _WARM_MARK = "waiting for a session"
 # What the proxier logs of a session.
-_BEGUN = re.compile(r"Server number \d+ of client (\S+) listens")
+_BEGUN = re.compile(r"Server number \d+ of client (\S+) listens on port \d+, pid (\d+)")
 _OVER = re.compile(r"Session of client (\S+) is over")
 
 
@@ -136,9 +138,19 @@ class Cluster:
     def sessions(self) -> Set[str]:
         """Returns the clients whose sessions go on, with a server or between two; for the fork's
         head only, whose proxier logs a session's beginning and its end."""
+        text = self._proxier_log()
+        return {client for client, _ in _BEGUN.findall(text)} - set(_OVER.findall(text))
+
+    def server_of(self, client_id: str) -> Optional[psutil.Process]:
+        """Returns the server that a session was given last, if it runs; for the fork's head only,
+        and a moment late, as :meth:`sessions`."""
+        begun = _BEGUN.findall(self._proxier_log())
+        pids = [int(pid) for client, pid in begun if client == client_id]
+        return next((server for server in self.servers() if server.pid in pids[-1:]), None)
+
+    def _proxier_log(self) -> str:
         log = self.logs / "ray_client_server.err"
-        text = log.read_text(errors="replace") if log.exists() else ""
-        return set(_BEGUN.findall(text)) - set(_OVER.findall(text))
+        return log.read_text(errors="replace") if log.exists() else ""
 
     def next_server(self, *known: psutil.Process) -> psutil.Process:
         """Waits until a specific server runs that is none of ``known``, and returns it."""
@@ -221,7 +233,7 @@ class Cluster:
         with output:
             self._head = subprocess.Popen(
                 [*self.command, "start", "--head", "--block", "--disable-usage-stats", *flags],
-                env=ray_environment(self.options.environment),
+                env=ray_environment({**EXTRA, **self.options.environment}),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
