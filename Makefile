@@ -10,9 +10,9 @@ BENCH_ARGS ?=
 MODEL ?=
 RUNS ?= 1000000
 N ?= 20000
-JOBS ?=
 SEED ?= 1
 CONNECTIONS ?= 10000
+MINUTES ?=
 
 BUILD_ENV := build/env
 LINT_ENV := build/lint
@@ -32,7 +32,7 @@ RUN := RAY_AUTH_MODE=disabled REQUIRE_CYTHON=1 RECONNECT_WHEEL="$$(cat build/whe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help wheel venv stock-venv test fuzz hostile simulate sanitize model lint bench demo dev undev manifest clean distclean
+.PHONY: help wheel venv stock-venv test fuzz hostile simulate always-crash chaos soak sanitize model lint bench demo dev undev manifest clean distclean
 
 help:
 	@echo 'make demo [ADDRESS=ray://host:port]  see a session outlive its server'
@@ -40,6 +40,8 @@ help:
 	@echo 'make fuzz [RUNS=1000000 SEED=1]      any bytes for all that reads what others have written'
 	@echo 'make hostile [CONNECTIONS=10000]     attack a proxier while a session works (SEED=)'
 	@echo 'make simulate [N=20000 SEED=1]       sessions in a simulated world: N schedules (JOBS= processes)'
+	@echo 'make chaos [MINUTES=10 SEED=1]       servers, links and proxier fail at random while 3 sessions work'
+	@echo 'make soak [MINUTES=60 SEED=1]        a death a minute, and flat memory'
 	@echo 'make sanitize                        the cache under ASan and UBSan, and under TSan'
 	@echo 'make model [MODEL=name…]             check the model of the protocol with spin, all states'
 	@echo 'make wheel                           build dist/ray-…whl'
@@ -111,6 +113,12 @@ hostile: venv
 
 simulate: venv
 	$(VENV)/bin/python -m tests.simulation --count $(N) --seed $(SEED) $(if $(JOBS),--jobs $(JOBS))
+
+chaos: venv
+	$(VENV)/bin/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) --seed $(SEED)
+
+soak: venv
+	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) --seed $(SEED)
 
 sanitize: venv
 	for kind in address thread; do \

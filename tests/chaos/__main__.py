@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 
-from tests.chaos.run import Options, default_folder, run
+from tests.chaos.plan import faults
+from tests.chaos.run import Options, default_folder, run, tell
+
+# 8 threads over 3 sessions.
+_THREADS = (3, 3, 2)
 
 
 def main() -> int:
@@ -15,23 +18,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="decides faults and work")
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between two faults")
     asked = parser.parse_args()
-    folder = default_folder("chaos", asked.seed)
-    options = Options(sys.executable, folder, asked.seed, asked.minutes, asked.pause)
+    options = Options(
+        sys.executable,
+        default_folder("chaos", asked.seed),
+        faults(asked.seed, len(_THREADS), asked.pause),
+        asked.seed,
+        asked.minutes,
+        _THREADS,
+    )
     outcome = run(options, print)
-    print(f"seed {asked.seed}, {asked.minutes:g} minutes, commit {_commit()}")
-    print("\n".join(outcome.lines))
-    if outcome.violations:
-        print(f"{len(outcome.violations)} violations; histories and logs are in {folder}")
-        print("\n".join(outcome.violations[:50]))
-        return 1
-    print("no violations: 0 hangs, 0 wrong values, 0 forbidden runs, 0 leaks")
-    return 0
-
-
-def _commit() -> str:
-    asked = ["git", "describe", "--always", "--dirty"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
+    tell(outcome, options)
+    return 1 if outcome.violations else 0
 
 
 if __name__ == "__main__":

@@ -5,19 +5,33 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from typing import Callable, Dict, Iterator, Optional, Sequence
-
-import psutil
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.program import Program
 from tests.support.link import Link
-from tests.support.processes import is_running, kill, paused
-from tests.support.proxier import Proxier
+from tests.support.processes import kill, paused
+from tests.support.proxier import Proxier, Server
 from tests.support.waiting import eventually
 
 # How long a session may take to have a server again, which is to be killed.
 _PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Death:
+    """A kill of a session's server.
+
+    Attributes:
+        session: which one's, from 0.
+        number: which of the session's servers, from 1.
+        at: when it was killed, as of ``time.time()``.
+    """
+
+    session: int
+    number: int
+    at: float
 
 
 class Injector:
@@ -31,7 +45,7 @@ class Injector:
 
     Attributes:
         done: how many faults of each kind.
-        kills: how many servers of sessions were killed, with their proxier or alone.
+        deaths: the servers of sessions that were killed, with their proxier or alone.
         failure: why it has ended before its time, if it has.
     """
 
@@ -44,7 +58,7 @@ class Injector:
         say: Callable[[str], None],
     ) -> None:
         self.done: Counter[Kind] = Counter()
-        self.kills = 0
+        self.deaths: List[Death] = []
         self.failure: Optional[BaseException] = None
         self._faults = faults
         self._proxier = proxier
@@ -73,7 +87,7 @@ class Injector:
         except BaseException as e:
             self.failure = e
 
-    def _server(self, fault: Fault) -> psutil.Process:
+    def _server(self, fault: Fault) -> Server:
         client_id = self._programs[fault.session].client_id
         assert client_id is not None
         found = eventually(
@@ -85,15 +99,16 @@ class Injector:
         return found
 
     def _kill(self, fault: Fault) -> None:
-        kill(self._server(fault))
-        self.kills += 1
+        server = self._server(fault)
+        self.deaths.append(Death(fault.session, server.number, time.time()))
+        kill(server.process)
 
     def _kill_twice(self, fault: Fault) -> None:
         self._kill(fault)
         self._kill(fault)
 
     def _stop(self, fault: Fault) -> None:
-        with paused(self._server(fault)):
+        with paused(self._server(fault).process):
             time.sleep(fault.lasts_s)
 
     def _cut(self, fault: Fault) -> None:
@@ -119,9 +134,13 @@ class Injector:
 
     def _restart(self, fault: Fault) -> None:
         ids = [program.client_id for program in self._programs]
-        servers = [self._proxier.server_of(client_id) for client_id in ids if client_id]
+        servers = [client_id and self._proxier.server_of(client_id) for client_id in ids]
+        self.deaths += [
+            Death(session, server.number, time.time())
+            for session, server in enumerate(servers)
+            if server
+        ]
         self._proxier.kill()
-        self.kills += sum(server is not None and not is_running(server) for server in servers)
         time.sleep(fault.lasts_s)
         self._proxier.start()
 

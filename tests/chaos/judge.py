@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Mapping, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 # How an operation may end, other than well, by its kind.
 _MAY_BE_LOST = {
@@ -61,22 +61,23 @@ def hangs(open_operations: Iterable[Dict[str, Any]], now: float, limit_s: float)
     ]
 
 
-def recoveries(events: Iterable[Dict[str, Any]]) -> Dict[str, List[float]]:
-    """Seconds that each interruption of a session took, of deaths and of the rest apart.
+def recoveries(
+    events: Iterable[Dict[str, Any]], deaths: Iterable[Tuple[int, float]]
+) -> List[float]:
+    """Seconds from each death of a session's server until the program was told of another one.
+
+    A server that dies before the program was told of it leaves both deaths to the next.
 
     Args:
         events: of one program, in their order.
+        deaths: which of the session's servers died, from 1, and when.
     """
-    took: Dict[str, List[float]] = {"death": [], "link": []}
-    last, incarnation = None, 1
-    for event in events:
-        if "session" not in event:
-            continue
-        _, now, _, seconds = event["session"]
-        # What was told of the one before stands until this one is over.
-        if seconds is not None and seconds != last:
-            took["death" if now != incarnation else "link"].append(seconds)
-            last, incarnation = seconds, now
+    told = [(event["at"], *event["told"]) for event in events if "told" in event]
+    back = [(at, number) for at, state, number in told if state == "connected"]
+    took = []
+    for dead, died in deaths:
+        after = [at - died for at, number in back if at > died and number > dead]
+        took += after[:1]
     return took
 
 

@@ -36,9 +36,7 @@ class Baseline:
         self._folder = folder
         self._before = set(descendants(cluster.head_pid))
 
-    def leaks(
-        self, proxier: Proxier, programs: Sequence[Program], report: List[str]
-    ) -> List[str]:
+    def leaks(self, proxier: Proxier, programs: Sequence[Program], report: List[str]) -> List[str]:
         """A line for everything that is left; adds what was measured to ``report``."""
         found: List[str] = []
         checks = (

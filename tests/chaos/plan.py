@@ -1,8 +1,9 @@
-"""What goes wrong, when, and to whom: a plan that its seed alone decides."""
+"""What goes wrong, when, and to whom."""
 
 from __future__ import annotations
 
 import enum
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Iterator
@@ -81,3 +82,8 @@ def faults(seed: int, sessions: int, pause_s: float) -> Iterator[Fault]:
         session = chance.randrange(sessions)
         longest = _LONGEST_S.get(kind, 0.0)
         yield Fault(pause, kind, session, chance.uniform(0.2, 1.0) * longest)
+
+
+def deaths(every_s: float) -> Iterator[Fault]:
+    """A death of the first session's server every so many seconds, without end."""
+    return itertools.repeat(Fault(every_s, Kind.KILL, session=0))

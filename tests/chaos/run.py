@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Iterator, List, Sequence
 
 from tests.chaos import judge
-from tests.chaos.injector import Injector
+from tests.chaos.injector import Death, Injector
 from tests.chaos.leaks import Baseline
-from tests.chaos.plan import faults
+from tests.chaos.plan import Fault
 from tests.chaos.program import Program
 from tests.support.cluster import Cluster, ClusterOptions
 from tests.support.link import Link
@@ -23,8 +24,6 @@ from tests.support.proxier import Proxier
 
 # An operation that takes longer hangs. Far beyond the grace period and a black hole.
 _HANG_S = 150.0
-# 8 threads over 3 sessions.
-_THREADS = (3, 3, 2)
 _LOGS_KEPT = 200
 
 
@@ -35,18 +34,20 @@ class Options:
     Attributes:
         python: the interpreter of cluster and programs.
         folder: for histories and logs; made anew.
-        seed: decides the faults, and what the programs do.
+        faults: what goes wrong, one after another.
+        seed: decides what the programs do.
         minutes: for how long there are faults.
-        pause_s: seconds between two faults, on average.
         threads: of each program; one session each.
+        observe: called once a second meanwhile.
     """
 
     python: str
     folder: Path
+    faults: Iterator[Fault]
     seed: int
     minutes: float
-    pause_s: float = 3.0
-    threads: tuple = _THREADS
+    threads: Sequence[int]
+    observe: Callable[[Proxier, Sequence[Program]], None] = lambda proxier, programs: None
 
 
 @dataclass
@@ -55,9 +56,11 @@ class Outcome:
 
     Attributes:
         violations: a line for each broken promise, hang and leak.
+        deaths: of servers, as they were killed.
         lines: the report.
     """
 
+    deaths: List[Death] = field(default_factory=list)
     violations: List[str] = field(default_factory=list)
     lines: List[str] = field(default_factory=list)
 
@@ -121,29 +124,28 @@ class _Run:
     def _program(self, number: int, threads: int) -> Program:
         options = self._options
         address = f"ray://{LOOPBACK}:{self._links[number].port}"
-        return Program(
-            options.python, address, options.folder, f"s{number}", options.seed, threads
-        )
+        return Program(options.python, address, options.folder, f"s{number}", options.seed, threads)
 
     def _under_faults(self) -> None:
         options = self._options
-        plan = faults(options.seed, len(self._programs), options.pause_s)
         begun = time.monotonic()
 
         def say(text: str) -> None:
             self._say(f"{time.monotonic() - begun:7.1f} s  {text}")
 
-        injector = Injector(plan, self._proxier, self._programs, self._links, say)
+        injector = Injector(options.faults, self._proxier, self._programs, self._links, say)
         injector.start()
         while time.monotonic() < begun + 60 * options.minutes:
             time.sleep(1.0)
+            options.observe(self._proxier, self._programs)
             if injector.failure is not None or self._hangs() or self._is_one_gone():
                 break
         injector.stop()
         if injector.failure is not None:
             self._violated([f"a fault could not be carried out: {injector.failure}"])
         counts = ", ".join(f"{count} {kind.value}" for kind, count in injector.done.most_common())
-        self._outcome.lines += [f"faults: {counts}", f"servers killed: {injector.kills}"]
+        self._outcome.deaths = injector.deaths
+        self._outcome.lines += [f"faults: {counts}", f"servers killed: {len(injector.deaths)}"]
 
     def _hangs(self) -> List[str]:
         for program in self._programs:
@@ -169,18 +171,17 @@ class _Run:
     def _judge(self) -> None:
         runs = Counter((self._options.folder / "runs").read_text().split())
         ended: List[dict] = []
-        took: Dict[str, List[float]] = {"death": [], "link": []}
-        for program in self._programs:
+        took: List[float] = []
+        for number, program in enumerate(self._programs):
             program.read()
             own = {op: count for op, count in runs.items() if op.startswith(program.name + "t")}
             self._violated(judge.violations(program.begun, program.ended, own))
             ended += program.ended.values()
-            for kind, seconds in judge.recoveries(program.events).items():
-                took[kind] += seconds
+            deaths = [(d.number, d.at) for d in self._outcome.deaths if d.session == number]
+            took += judge.recoveries(program.events, deaths)
         self._outcome.lines += [
             f"operations: {len(ended)} ({judge.outcomes(ended)}); runs counted: {runs.total()}",
-            f"recoveries from deaths, {judge.distribution(took['death'])}",
-            f"recoveries of the connection, {judge.distribution(took['link'])}",
+            f"from a server's death until the session goes on, {judge.distribution(took)}",
         ]
 
     def _violated(self, lines: object) -> None:
@@ -191,3 +192,20 @@ class _Run:
 def default_folder(name: str, seed: int) -> Path:
     """Where a run's files go."""
     return Path(os.path.abspath("build")) / name / str(seed)
+
+
+def tell(outcome: Outcome, options: Options) -> None:
+    """Prints what came of a run."""
+    print(f"seed {options.seed}, {options.minutes:g} minutes, commit {_commit()}")
+    print("\n".join(outcome.lines))
+    if outcome.violations:
+        print(f"{len(outcome.violations)} violations; histories and logs are in {options.folder}")
+        print("\n".join(outcome.violations[:50]))
+    else:
+        print("no violations: 0 hangs, 0 wrong values, 0 forbidden runs, 0 leaks")
+
+
+def _commit() -> str:
+    asked = ["git", "describe", "--always", "--dirty"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown"

@@ -3,8 +3,9 @@
     python workload.py ADDRESS FOLDER NAME SEED THREADS
 
 It writes what it does to ``FOLDER/NAME.history``, a JSON object a line: ``{"begin": op, …}`` when
-an operation begins, ``{"end": op, "outcome": …}`` when it has ended, ``{"session": …}`` when the
-session has changed, and ``{"held": …}``, what the process holds, when it is up and at its end.
+an operation begins, ``{"end": op, "outcome": …}`` when it has ended, ``{"told": [state,
+incarnation]}`` when the session has changed, and ``{"held": …}``, what the process holds, when it
+is up and at its end.
 Every run of a task or call appends a line to ``FOLDER/runs``, which the cluster's processes write.
 It ends when its standard input does.
 
@@ -266,7 +267,8 @@ class Worker:
         try:
             ray.get(ref, timeout=0.3)
         except GetTimeoutError:
-            ray.cancel(ref, force=True)
+            # By force it would take its worker along, and what that still owns of other results.
+            ray.cancel(ref)
         else:
             raise Wrong("an endless task has ended")
 
@@ -355,17 +357,6 @@ class Shared:
         self._keeper = None
 
 
-def watch(shared):
-    """Writes down each change of the session."""
-    told = None
-    while not shared.stopping.wait(0.1):
-        info = client_session.info()
-        now = [info.state.value, info.incarnation, info.recoveries, info.last_recovery_s]
-        if now != told:
-            shared.history.write(session=now)
-            told = now
-
-
 def held():
     gc.collect()
     return {
@@ -385,17 +376,16 @@ def main():
     )
     workers = [Worker(f"{NAME}t{number}", shared) for number in range(int(THREADS))]
     threads = [threading.Thread(target=worker.run, name=worker.name) for worker in workers]
-    watching = threading.Thread(target=watch, args=(shared,))
     # One of each first: what is made once is there, then.
     for kind in KINDS:
         workers[0].operate(kind)
     shared.history.write(held=held())
-    for thread in (watching, *threads):
+    for thread in threads:
         thread.start()
     with contextlib.suppress(OSError):
         sys.stdin.read()
     shared.stopping.set()
-    for thread in (watching, *threads):
+    for thread in threads:
         thread.join()
     shared.finish()
     for worker in workers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Set
 
@@ -16,6 +17,14 @@ from tests.support.waiting import eventually
 
 _SERVER = re.compile(r"Server number (\d+) of client (\S+) listens on port (\d+), pid (\d+)\.")
 _OVER = re.compile(r"Session of client (\S+) is over")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A session's server: its process, and which of the session's it is, from 1."""
+
+    process: psutil.Process
+    number: int
 
 
 class Proxier:
@@ -68,15 +77,15 @@ class Proxier:
         for server in servers:
             wait_gone(server)
 
-    def server_of(self, client_id: str) -> Optional[psutil.Process]:
+    def server_of(self, client_id: str) -> Optional[Server]:
         """The server that a session has now; None in a gap. By the log, so a moment late."""
         found = [entry for entry in _SERVER.findall(self._text()) if entry[1] == client_id]
         if not found:
             return None
-        pid = int(found[-1][3])
+        number, *_, pid = found[-1]
         children = {child.pid: child for child in descendants(self.process.pid)}
-        server = children.get(pid)
-        return server if server is not None and is_running(server) else None
+        process = children.get(int(pid))
+        return Server(process, int(number)) if process and is_running(process) else None
 
     def sessions(self) -> Set[str]:
         """The clients whose sessions have begun, in whichever run of the proxier, and not ended."""
