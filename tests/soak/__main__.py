@@ -57,7 +57,7 @@ def _tell_trends(memory: Memory, every_s: float) -> List[str]:
         verdict = "flat" if found.is_flat else "GROWS"
         print(
             f"{part}: median {found.median / MEBI:.1f} MiB, {found.gained / MEBI:+.2f} MiB "
-            f"over the last half: {verdict}"
+            f"over the last half, surely {found.surely_gained / MEBI:+.2f}: {verdict}"
         )
         if not found.is_flat:
             grown.append(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ MEBI = 2**20
 # What may be gained over the last half of a run: the greater of a part of the whole, and this.
 _MOST_GAINED = 0.03
 _LEAST_BYTES = 3 * MEBI
+# In standard deviations.
+_ONE_SIDED_95 = 1.645
 
 # (seconds since the beginning, bytes)
 Sample = Tuple[float, int]
@@ -70,16 +73,17 @@ class Trend:
 
     Attributes:
         median: of what was held, in bytes.
-        gained: how much more is held at the end of it than at its beginning, in bytes, by the
-            median of the slopes between any two of its spans (Theil and Sen's estimate).
+        gained: how much more is held at the end of it than at its beginning, in bytes.
+        surely_gained: the least that this may be, at 95 %.
     """
 
     median: float
     gained: float
+    surely_gained: float
 
     @property
     def is_flat(self) -> bool:
-        return self.gained <= max(_LEAST_BYTES, _MOST_GAINED * self.median)
+        return self.surely_gained <= max(_LEAST_BYTES, _MOST_GAINED * self.median)
 
 
 def medians(samples: Sequence[Sample], span_s: float) -> List[Tuple[float, float]]:
@@ -92,7 +96,8 @@ def medians(samples: Sequence[Sample], span_s: float) -> List[Tuple[float, float
 
 
 def trend(samples: Sequence[Sample], span_s: float) -> Trend:
-    """The trend of the last half.
+    """The trend of the last half: the median of the slopes between any two of its spans (Theil),
+    which a few spans with large objects in them do not move, and its bound (Sen).
 
     Args:
         samples: in their order.
@@ -101,8 +106,11 @@ def trend(samples: Sequence[Sample], span_s: float) -> Trend:
     """
     end = samples[-1][0]
     points = medians([sample for sample in samples if sample[0] >= end / 2], span_s)
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2)]
+    slopes = sorted((b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2))
     if not slopes:
         raise ValueError(f"half of {end:.0f} s holds no two spans of {span_s:g} s to compare")
-    gained = statistics.median(slopes) * (end / 2)
-    return Trend(statistics.median(held for _, held in points), gained)
+    n = len(points)
+    width = _ONE_SIDED_95 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    least = slopes[max(0, math.floor((len(slopes) - width) / 2))]
+    held = statistics.median(held for _, held in points)
+    return Trend(held, statistics.median(slopes) * end / 2, least * end / 2)
