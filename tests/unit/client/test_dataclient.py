@@ -64,6 +64,28 @@ class Refusing(Dying):
         yield from super().Datapath(requests, context)
 
 
+class Deaf(Dying):
+    """Breaks streams off at the goodbye, for these reasons one after another, as if it had died
+    before it came. Then it takes it."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__()
+        self.reasons = list(reasons)
+        self.goodbyes = 0
+
+    def Datapath(self, requests, context):
+        yield from super().Datapath(self._heard(requests, context), context)
+
+    def _heard(self, requests, context):
+        for request in requests:
+            if request.WhichOneof("type") == "connection_cleanup":
+                self.goodbyes += 1
+                if self.reasons:
+                    context.set_trailing_metadata(((wire.REASON_KEY, self.reasons.pop(0)),))
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "died")
+            yield request
+
+
 @pytest.fixture
 def servicer():
     return Dying()
@@ -166,3 +188,20 @@ def test_a_put_under_way_is_told_that_the_recovery_failed(begin, monkeypatch, fa
     failure = put(data)
     assert isinstance(failure, SessionError) and str(fault) in str(failure)
     assert data.info().state is SessionState.LOST
+
+
+@pytest.mark.parametrize(
+    "servicer,goodbyes",
+    [
+        (Deaf(), 1),
+        (Deaf(wire.REASON_SERVER_DIED), 2),
+        (Deaf(wire.REASON_SERVER_DIED, wire.REASON_SERVER_DIED), 3),
+        # Whoever has forgotten the session needs no goodbye.
+        (Deaf(wire.REASON_SESSION_UNKNOWN), 1),
+    ],
+)
+def test_a_goodbye_is_said_until_it_is_taken(begin, servicer, goodbyes):
+    data = begin(Recovery.REPLAY)
+    data.close()
+    assert servicer.goodbyes == goodbyes
+    assert data.info().state is SessionState.CLOSED

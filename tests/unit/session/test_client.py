@@ -275,6 +275,23 @@ def test_shutting_down_still_sends_what_stands_in_line():
         session.add(Kind.PUT, "")
 
 
+def test_a_goodbye_stands_in_line_again_if_its_stream_broke():
+    session = connected()
+    cleanup = session.add(Kind.CLEANUP, "")
+    session.shut_down()
+    session.goodbye_broke()
+    assert drain(session) == [cleanup], "once, if it was not even sent"
+    session.goodbye_broke()
+    session.goodbye_broke()
+    assert drain(session) == [cleanup]
+
+
+def test_who_says_no_goodbye_has_none_to_repeat():
+    session = connected()
+    session.goodbye_broke()
+    assert drain(session) == []
+
+
 @given(
     steps=st.lists(st.sampled_from(["add", "send", "answer"]), max_size=200),
     start=st.sampled_from([0, INT32_MAX - 5]),

@@ -456,7 +456,12 @@ class DataClient:
 
     def _still_to_say(self, error: BaseException | None) -> bool:
         """Whether a shutdown in an interruption has a last chance to tell the server."""
+        if isinstance(error, grpc.RpcError) and reason(error) == wire.REASON_SESSION_UNKNOWN:
+            return False
         with self._lock:
+            # A stream that took the goodbye ends well.
+            if error is not None:
+                self._session.goodbye_broke()
             unsent = self._initialised and self._session.unsent + len(self._arrivals)
         if not unsent or not self._may_pass(error) or time.monotonic() > self._close_by:
             return False

@@ -195,6 +195,7 @@ class ClientSession:
         # … and asynchronous gets, which are answered whenever their objects are ready.
         self._streamed: dict[int, Request] = {}
         self._outbox: deque[Request] = deque()
+        self._goodbye: Request | None = None
         self._answers = 0
         self._suspended_at: float | None = None
         self.capabilities: frozenset = frozenset()
@@ -240,6 +241,8 @@ class ClientSession:
         request = Request(UNTRACKED, kind, message, waiter, retries=retries)
         if kind not in UNANSWERED:
             self._track(request)
+        elif kind is Kind.CLEANUP:
+            self._goodbye = request
         self._outbox.append(request)
         return request
 
@@ -387,6 +390,12 @@ class ClientSession:
         """
         self._machine.feed(Input.SHUTDOWN)
         return self._abandon()
+
+    def goodbye_broke(self) -> None:
+        """The data stream broke after the goodbye was taken, and nobody knows whether it arrived:
+        it stands in line again."""
+        if self._goodbye is not None and self._goodbye.sent:
+            self.untake(self._goodbye)
 
     def ending(self) -> Exception:
         """The error for calls on a session that has ended."""
