@@ -13,6 +13,7 @@ N ?= 20000
 SEED ?= 1
 CONNECTIONS ?= 10000
 MINUTES ?=
+EVERY ?= 1 2 3 5 8
 
 BUILD_ENV := build/env
 LINT_ENV := build/lint
@@ -40,6 +41,7 @@ help:
 	@echo 'make fuzz [RUNS=1000000 SEED=1]      any bytes for all that reads what others have written'
 	@echo 'make hostile [CONNECTIONS=10000]     attack a proxier while a session works (SEED=)'
 	@echo 'make simulate [N=20000 SEED=1]       sessions in a simulated world: N schedules (JOBS= processes)'
+	@echo 'make always-crash [EVERY="1 2 3 5 8"] servers die before and after every N-th request'
 	@echo 'make chaos [MINUTES=10 SEED=1]       servers, links and proxier fail at random while 3 sessions work'
 	@echo 'make soak [MINUTES=60 SEED=1]        a death a minute, and flat memory'
 	@echo 'make sanitize                        the cache under ASan and UBSan, and under TSan'
@@ -113,6 +115,14 @@ hostile: venv
 
 simulate: venv
 	$(VENV)/bin/python -m tests.simulation --count $(N) --seed $(SEED) $(if $(JOBS),--jobs $(JOBS))
+
+# All programs of tests/crash, then the integration suite.
+always-crash: venv stock-venv
+	CRASH_EVERY="$(EVERY)" $(RUN) $(VENV)/bin/python -m pytest tests/crash $(PYTEST_ARGS)
+	for every in $(EVERY); do for when in before after; do \
+		$(RUN) $(VENV)/bin/python -m pytest -p tests.crash.plugin --always-crash $$when:$$every \
+			tests/integration $(PYTEST_ARGS) || exit 1; \
+	done; done
 
 chaos: venv
 	$(VENV)/bin/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) --seed $(SEED)
