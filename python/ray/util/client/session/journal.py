@@ -210,6 +210,8 @@ class Journal:
     ) -> None:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
+        self._warn_bytes = _WARN_AT * max_bytes
+        self._warn_entries = _WARN_AT * max_entries
         self._max_value_bytes = max_value_bytes
         self._replays = replays
         self._spills = spills
@@ -252,9 +254,8 @@ class Journal:
             entry.message, entry.kept, entry.size = None, False, 0
             return Recorded.NOT_KEPT
         self.bytes += entry.size
-        if not self._warned and self._is_nearly_full():
-            self._warned = True
-            return Recorded.NEARLY_FULL
+        if self.bytes > self._warn_bytes or self.entries > self._warn_entries:
+            return self._nearly_full()
         return Recorded.KEPT
 
     def discard(self, entry: Entry) -> None:
@@ -272,10 +273,11 @@ class Journal:
         else:
             self.bytes -= entry.size
 
-    def _is_nearly_full(self) -> bool:
-        return (
-            self.bytes > _WARN_AT * self._max_bytes or self.entries > _WARN_AT * self._max_entries
-        )
+    def _nearly_full(self) -> Recorded:
+        if self._warned:
+            return Recorded.KEPT
+        self._warned = True
+        return Recorded.NEARLY_FULL
 
     def adopt(self, name: bytes) -> None:
         """The present server has given the client a name of its own making, or held it again."""
@@ -308,9 +310,9 @@ class Journal:
 
     def drop(self, name: bytes) -> None:
         """The user holds no reference of that name any more. Unknown names are ignored."""
-        self._adopted.pop(name, None)
         entry = self._by_name.get(name)
         if entry is None:
+            self._adopted.pop(name, None)
             return
         entry._held &= ~entry._bit(name)
         found = self._values.get(name)
@@ -327,7 +329,7 @@ class Journal:
             self.entries -= 1
             self._free(entry)
             for name in entry.names:
-                if entry._unheld & entry._bit(name):
+                if entry._unheld and entry._unheld & entry._bit(name):
                     self._unneeded.append(name)
                 del self._by_name[name]
                 if name in self._values:
