@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.model.check import MODEL, Check, check, check_fault, missing
+from tests.model.check import MODEL, check, check_fault, missing
 from tests.model.configurations import CONFIGURATIONS, FAULTS
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -32,12 +32,6 @@ def test_a_fault_is_caught(fault):
     assert broken is not None
     assert broken.promise == fault.breaks
     assert broken.steps
-
-
-def test_what_shows_a_fault_is_sound_without_it():
-    bounds = {str(fault.bounds): fault.bounds for fault in FAULTS}
-    unsound = [one for one in bounds.values() if Check(one).run().broken]
-    assert unsound == []
 
 
 def test_every_fault_of_the_model_is_listed():
