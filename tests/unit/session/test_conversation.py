@@ -134,6 +134,41 @@ def test_what_is_needed_in_line_before_it_is_released_is_restored():
     assert t.journal.entries == 2  # The task may have to be run again.
 
 
+def released(talk):
+    return [r.concerns for r in iter(talk.take, None) if r.kind is Kind.RELEASE]
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_what_may_have_to_be_made_again_keeps_what_it_needs_on_the_server(heard):
+    t = talk()
+    say(t, submitted(b"a", Entered.ACTOR, retries=3))
+    say(t, submitted(b"c", Entered.CALL, b"a", retries=3))
+    t.settle(1)
+    t.settle(2)
+    t.journal.finished(b"c")
+    release = Request(0, Kind.RELEASE, None, concerns=(b"a",))
+    if not heard:  # The release stands in line behind the actor, which is restored at once.
+        t.admit(release)
+    another(t)
+    if heard:
+        assert drained(t) == [("again", b"a", 2)]
+        t.admit(release)
+        assert drained(t) == []
+    else:
+        assert drained(t) == [("again", b"a", 2)]
+    assert say(t, get(b"c")) == [("again", b"c", 2), ("get", b"c")]
+    t.admit(Request(0, Kind.RELEASE, None, concerns=(b"c",)))
+    assert released(t) == [(b"c", b"a")]
+
+
+def test_what_was_submitted_since_the_death_needs_nothing_any_more():
+    t = talk()
+    another(t)
+    say(t, submitted(b"a"), submitted(b"b", Entered.TASK, b"a"))
+    t.admit(Request(0, Kind.RELEASE, None, concerns=(b"a",)))
+    assert released(t) == [(b"a",)]
+
+
 def test_a_value_that_was_to_be_put_for_somebody_is_put_again_only_if_it_is_needed_again():
     t = talk()
     say(t, submitted(b"a"), submitted(b"b", Entered.TASK, b"a", retries=3))

@@ -174,6 +174,9 @@ class Conversation:
                 self._told.append((request.waiter, error))
                 return False
         self._file(request, journal)
+        if request.kind is Kind.RELEASE and not request.concerns:
+            self.session.strike(request)
+            return False
         return True
 
     def _failure_among(self, names: Iterable[bytes], journal: Journal) -> Exception | None:
@@ -188,10 +191,12 @@ class Conversation:
         return None
 
     def _file(self, request: Request, journal: Journal) -> None:
+        if request.kind is Kind.RELEASE:
+            free = [name for name in request.concerns if journal.drop(name)]
+            request.concerns = (*free, *journal.take_unneeded())
+            return
         if request.concerns:
             self._note_end(request, journal)
-            if request.kind is Kind.RELEASE:
-                request.concerns = (*request.concerns, *journal.take_unneeded())
             return
         submission = request.submission
         if submission is None or request.entry is not None or not submission.names:
@@ -229,12 +234,9 @@ class Conversation:
 
     @staticmethod
     def _note_end(request: Request, journal: Journal) -> None:
-        """What the user has let go of, or ended, is not to be run again."""
+        """What the user has ended is not to be run again."""
         for name in request.concerns:
-            if request.kind is Kind.RELEASE:
-                journal.drop(name)
-            else:
-                journal.forbid(name)
+            journal.forbid(name)
 
     def _tell_lost(self, journal: Journal, waiters: Mapping[Entry, Any] = _NOBODY) -> None:
         """``waiters``: for what the journal could not keep, since entries keep their own."""

@@ -132,7 +132,8 @@ class Entry:
 
     __slots__ = (
         "kind", "names", "needs", "message", "size", "retries", "incarnation", "lost", "kept",
-        "spilled", "_held", "_finished", "_users", "_charged", "_unheld", "_handed", "_ended",
+        "spilled", "_held", "_finished", "_users", "_absent", "_charged", "_unheld", "_handed",
+        "_ended",
     )  # fmt: skip
 
     def __init__(
@@ -157,7 +158,9 @@ class Entry:
         # Bits by the names' order: held by the user; known to be finished.
         self._held = (1 << len(names)) - 1
         self._finished = 0
+        # How many entries need it, and how many of them the present server has not been given.
         self._users = 0
+        self._absent = 0
         self._charged = False
         # Those that a server was given again only for the sake of what needs them.
         self._unheld = 0
@@ -308,18 +311,28 @@ class Journal:
             del self._adopted[name]
             self.record(Entry(Kind.HANDLE, (name,), message, size))
 
-    def drop(self, name: bytes) -> None:
-        """The user holds no reference of that name any more. Unknown names are ignored."""
+    def drop(self, name: bytes) -> bool:
+        """The user holds no reference of that name any more. Unknown names are ignored.
+
+        Returns:
+            Whether the server may let go of it. If not, :meth:`take_unneeded` tells when it may:
+            what needs it may still have to be made again.
+        """
         entry = self._by_name.get(name)
         if entry is None:
             self._adopted.pop(name, None)
-            return
+            return True
         entry._held &= ~entry._bit(name)
         found = self._values.get(name)
         if found is not None and not found.restorable:
             self._drop_value(name)
         if not entry._held and not entry._users:
             self._forget(entry)
+            return True
+        if not entry._absent or entry.incarnation != self._incarnation:
+            return True
+        entry._unheld |= entry._bit(name)
+        return False
 
     def _forget(self, entry: Entry) -> None:
         # Chains of lineage are long, so this must not recurse.
@@ -340,6 +353,7 @@ class Journal:
                 if needed is None:
                     continue
                 needed._users -= 1
+                needed._absent -= entry.incarnation != self._incarnation
                 if not needed._users and not needed._held:
                     unneeded.append(needed)
 
@@ -429,7 +443,7 @@ class Journal:
             self.value_bytes = 0
         eager = []
         for entry in self._in_order():
-            entry._charged, entry._unheld = False, 0
+            entry._charged, entry._unheld, entry._absent = False, 0, entry._users
             if entry.lost is None and self._is_due(entry, entry in unanswered, entry in unhanded):
                 eager.append(entry)
         return self._restore(eager)
@@ -518,7 +532,7 @@ class Journal:
             if entry.lost is not None:
                 # Of several returns, those that were seen can still be had.
                 actions.extend(self._puts(entry))
-                entry.incarnation = self._incarnation
+                self._settle(entry)
             elif ready:
                 self._submit(entry, actions)
             elif entry in under_way:
@@ -556,8 +570,16 @@ class Journal:
             PutValue(name, known.value) for name, known in found if known and known.restorable
         ]
 
-    def _given(self, entry: Entry) -> None:
+    def _settle(self, entry: Entry) -> None:
+        """The present server is given an entry, or never will be."""
         entry.incarnation = self._incarnation
+        for name in entry.needs:
+            needed = self._by_name.get(name)
+            if needed is not None:
+                needed._absent -= 1
+
+    def _given(self, entry: Entry) -> None:
+        self._settle(entry)
         entry._unheld = ((1 << len(entry.names)) - 1) & ~entry._held
 
     def _submit(self, entry: Entry, actions: list[Action]) -> None:
