@@ -442,9 +442,14 @@ class ServerProcess:
         if not self.alive:
             raise Killed()
         self.busy = was_busy
+        self.world.after(0, self._go_on)
 
     def _free(self) -> None:
         self.busy = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Does what has come meanwhile."""
         while self._waiting and not self.busy and self.alive:
             self._step(self._waiting.popleft())
 
