@@ -135,6 +135,9 @@ class FakeServer:
                 await asyncio.Event().wait()
             if request.WhichOneof("type") == "terminate":
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no more of this")
+            if request.WhichOneof("type") == "list_named_actors":
+                why = ((wire.REASON_KEY, wire.REASON_SUPERSEDED),)
+                await context.abort(grpc.StatusCode.ABORTED, "a stream came late", why)
             yield self._answer(request)
 
     def _answer(self, request: Any) -> Any:

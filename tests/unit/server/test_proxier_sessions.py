@@ -187,6 +187,20 @@ async def test_a_server_that_refuses_to_go_on_ends_the_session(world):
     assert (await broken(client.stream(True))).code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_a_stream_that_a_late_one_has_superseded_does_not_end_the_session(world):
+    client = world.client()
+    stream = await client.begin()
+    request = protocol.DataRequest(req_id=2)
+    request.list_named_actors.SetInParent()
+    await stream.write(request)
+    error = await broken(stream)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "a stream came late" in error.details()
+    again = client.stream(True)
+    await again.write(put_request(3, b"x"))
+    assert (await within(again.read())).put.id == b"id of x"
+
+
 async def test_shutdown_kills_all_servers(world):
     for n in range(3):
         await world.client(str(n)).begin()

@@ -12,6 +12,7 @@ from ray.util.client.limits import GRPC_UNRECOVERABLE_ERRORS
 from ray.util.client.server.proxy.host import Attachment
 from ray.util.client.server.proxy.starter import EXIT_SEEN_S
 from ray.util.client.server.proxy.tasks import drop
+from ray.util.client.session import wire
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.session.peek import (
     CONNECTION_CLEANUP,
@@ -139,7 +140,9 @@ class Bridge:
         if self._attachment.cleanup is not None:
             return  # Taking its client's leave, it has ended before the stream's end was passed on.
         details = error.details() or ""
-        if error.code() in GRPC_UNRECOVERABLE_ERRORS:
+        # A stream that was given up may reach the server behind the one that followed it.
+        superseded = wire.reason_of(error.trailing_metadata()) == wire.REASON_SUPERSEDED
+        if error.code() in GRPC_UNRECOVERABLE_ERRORS and not superseded:
             self._attachment.cleanup = f"its server refused to go on: {details}"
             raise Refused(error.code().name, details)
         # If the process has died, its session knows better what to say, in a moment.
