@@ -329,6 +329,10 @@ class Shell:
         return error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
 
     def _still_to_say(self, error: BaseException | None) -> bool:
+        if isinstance(error, grpc.RpcError) and reason(error) == names.REASON_SESSION_UNKNOWN:
+            return False
+        if error is not None:
+            self.session.goodbye_broke()
         unsent = self._initialised and self.session.unsent + len(self._arrivals)
         return bool(unsent and self._may_pass(error) and self.world.now <= self._close_by)
 
