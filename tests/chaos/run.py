@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -66,7 +67,13 @@ class Outcome:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Outcome:
-    """Runs it. ``say`` is told what goes on. Logs stay in the folder if something was violated."""
+    """Runs it. ``say`` is told what goes on. Logs stay in the folder if something was violated.
+
+    Belongs on the main thread.
+    """
+    # A shell ignores it for what it starts in the background, and so would all of the cluster's
+    # processes: Ray could not cancel a task.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
     outcome = Outcome()
