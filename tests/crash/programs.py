@@ -16,7 +16,7 @@ from typing import Any, Dict
 # ruff: noqa: F821
 
 # What programs use: ``note(name)`` counts a run outside Ray; ``folder`` is one for them alone.
-TOOLS = '''
+TOOLS = """
 import ray
 
 def note(name):
@@ -25,7 +25,7 @@ def note(name):
 
 remote = ray.remote(num_cpus=0, max_retries=-1)
 immortal = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-'''
+"""
 
 
 @dataclass(frozen=True)
