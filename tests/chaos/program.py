@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 _WORKLOAD = Path(__file__).with_name("workload.py")
 # A guard against hanging for ever, never a promise about speed.
-_PATIENCE_S = 180.0
+_PATIENCE_S = 300.0
 
 
 class Program:
