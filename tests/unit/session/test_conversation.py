@@ -122,6 +122,22 @@ def test_what_nobody_holds_keeps_its_place_if_no_server_was_given_it():
     assert t.session.waiting(4) is sent[0]
 
 
+def test_what_nobody_holds_stays_behind_what_an_earlier_recovery_put_before_it():
+    t = talk()
+    say(t, submitted(b"a", retries=-1))
+    t.settle(1)
+    t.journal.finished(b"a")
+    say(t, submitted(b"b", retries=-1))
+    t.admit(submitted(b"c"))
+    t.admit(Request(0, Kind.RELEASE, None, concerns=(b"c",)))
+    another(t)
+    # What had finished is restored when it is needed, and so comes late this time.
+    assert say(t, get(b"a"))[:2] == [("again", b"b", -1), b"c"]
+    another(t, 3, handed=0)
+    sent = drained(t)
+    assert sent.index(("again", b"b", -1)) < sent.index(b"c")
+
+
 def test_what_is_needed_in_line_before_it_is_released_is_restored():
     t = talk()
     say(t, submitted(b"p", Entered.PUT))

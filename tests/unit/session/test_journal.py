@@ -556,3 +556,20 @@ def test_entries_are_bounded_wherever_they_are():
     j = journal(max_bytes=10, max_entries=1, spills=True)
     assert j.record(Entry(Kind.PUT, (b"a",), "m", 11)) is Recorded.SPILLED
     assert j.record(Entry(Kind.PUT, (b"b",), "m", 11)) is Recorded.NOT_KEPT
+
+
+def test_what_was_put_of_a_lost_task_for_another_s_sake_is_released_with_that():
+    j = journal()
+    lost = Entry(Kind.TASK, (b"x", b"y"), "message", 1)
+    j.record(lost)
+    j.seen(b"x", "value", 5)
+    add(j, Kind.TASK, b"t", b"x", retries=1)
+    j.drop(b"x")
+    j.drop(b"y")
+    assert [action for action in j.new_incarnation(2) if isinstance(action, PutValue)] == [
+        PutValue(b"x", "value")
+    ]
+    assert lost.lost == Lost(Reason.NO_RETRY)
+    j.drop(b"t")
+    assert b"x" in j.take_unneeded()
+    assert j.entries == 0

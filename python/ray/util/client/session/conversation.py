@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -382,13 +383,19 @@ class Conversation:
 def _merged(
     restores: list[Request], bare: list[Request], journaled: list[Request]
 ) -> list[Request]:
-    """Both, in the order in which the user made them: ``journaled`` tells that."""
+    """Both, in the order in which the user made them.
+
+    ``journaled`` tells that, but for what was restored only when it was needed, and so stands
+    behind what came later: nobody goes before anyone who stood before him.
+    """
     places = {request.entry: place for place, request in enumerate(journaled) if request.entry}
     places.update({request: place for place, request in enumerate(journaled)})
+    own = [places.get(restore.entry, 0) for restore in restores]
+    first_to_come = list(accumulate(reversed(own), min))[::-1]
     line: list[Request] = []
     left = deque(bare)
-    for restore in restores:
-        while left and places[left[0]] < places.get(restore.entry, 0):
+    for restore, place in zip(restores, first_to_come):
+        while left and places[left[0]] < place:
             line.append(left.popleft())
         line.append(restore)
     return [*line, *left]

@@ -532,7 +532,7 @@ class Journal:
             if entry.lost is not None:
                 # Of several returns, those that were seen can still be had.
                 actions.extend(self._puts(entry))
-                self._settle(entry)
+                self._given(entry)
             elif ready:
                 self._submit(entry, actions)
             elif entry in under_way:
