@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.certificates import make_tls_environment
 from tests.support.client import Client
@@ -25,6 +26,12 @@ os.environ["RAY_enable_open_telemetry"] = "0"
 # A shell's background job ignores Ctrl-C, and so would the programs that tests send it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How fast the machine is must not decide what a test says.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 FORK_PYTHON = sys.executable
 STOCK_PYTHON = os.environ.get("STOCK_PYTHON", "./.venv-stock/bin/python")
