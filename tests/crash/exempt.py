@@ -26,6 +26,7 @@ REASONS: Dict[str, str] = {
     "test_in_flight::test_a_handle_means_its_own_actor": _ONCE,
     "test_in_flight::test_a_seen_chance_value_stays": _COUNTS,
     "test_in_flight::test_an_actor_that_is_got_or_made": _COUNTS,
+    "test_in_flight::test_an_actor_that_was_found": _ACTORS,
     "test_in_flight::test_every_way_to_wait_goes_on": _COUNTS,
     "test_in_flight::test_found_actors": _ACTORS,
     "test_in_flight::test_handles_passed_to_pending_tasks": _ACTORS,

@@ -162,6 +162,17 @@ def test_found_actors_that_were_created_again_are_the_new_ones(held: Held) -> No
         assert held.client.run(f"ray.get({calls})") == [1, 2, 3]
 
 
+def test_an_actor_that_was_found_between_two_deaths_is_the_same(held: Held) -> None:
+    held.client.run("made = Counter.options(name='mine', max_restarts=-1).remote()")
+    assert held.client.run("ray.get(made.add.remote())") == 1
+    held.die()
+    held.client.run("found = ray.get_actor('mine')")
+    assert held.client.run("ray.get([made.add.remote(), found.add.remote()])") == [1, 2]
+    assert held.client.run("found._actor_id.hex() == made._actor_id.hex()") is True
+    held.die()
+    assert held.client.run("ray.get([made.add.remote(), found.add.remote()])") == [1, 2]
+
+
 def test_a_detached_actor_without_a_name(held: Held) -> None:
     held.client.run("kept = Counter.options(lifetime='detached').remote()")
     assert held.client.run("ray.get(kept.add.remote())") == 1

@@ -149,7 +149,8 @@ class Scheduler:
                 raise ValueError(f"Another actor has the name {task.name!r} by now.")
         actor_id = self._held.keep_actor(task.client_id, actor, _token(task))
         self._held.named_actors.add(actor_id)
-        return [actor_id]
+        # The id that the next server will know it by, too.
+        return [self._held.first_id(actor)]
 
     @contextmanager
     def _submitting(self) -> Iterator[None]:
