@@ -19,6 +19,7 @@ import pytest
 from tests.crash.exempt import reason_to_leave_out
 from tests.crash.support import crash_environment
 from tests.support import client, cluster, session
+from tests.support.processes import kill
 from tests.support.waiting import eventually
 
 _CLIENT_ID = "ray.util.client.ray.get_context().client_worker._client_id"
@@ -65,6 +66,12 @@ class _Session(session.Session):
     @server.setter
     def server(self, _: psutil.Process) -> None:
         pass
+
+    def lose_server(self) -> None:
+        # It may have died by itself this moment, and a proxier that is stopped starts no other.
+        server = self.cluster.server_of(self._client_id)
+        if server is not None:
+            kill(server)
 
     def await_server(self) -> None:
         assert self.server

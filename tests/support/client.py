@@ -80,8 +80,8 @@ class Step:
         return failure
 
     def _outcome(self) -> Optional[Failure]:
-        ended = self._done.wait(self._client.patience_s)
-        assert ended, f"a step hangs\n--- the client's output ---\n{self._client.output()[-4000:]}"
+        if not self._done.wait(self._client.patience_s):
+            raise AssertionError(f"a step hangs\n{self._client.abort()}")
         error = self._answer.get("error")
         return Failure(**error) if error else None
 
@@ -111,7 +111,8 @@ class Client:
         self._steps: Dict[int, Step] = {}
         self._marks: queue.Queue[str] = queue.Queue()
         # A call without a session would start a cluster of its own in the program.
-        variables = {"RAY_ENABLE_AUTO_CONNECT": "0", **EXTRA, **(environment or {})}
+        own = {"RAY_ENABLE_AUTO_CONNECT": "0", "PYTHONFAULTHANDLER": "1"}
+        variables = {**own, **EXTRA, **(environment or {})}
         commands, self._commands = os.pipe()
         answers, theirs = os.pipe()
         with (folder / "output.log").open("wb") as output:
@@ -175,6 +176,12 @@ class Client:
         self.process.kill()
         self.process.wait()
 
+    def abort(self) -> str:
+        """Ends the program where it hangs. Returns where that was, after what it printed last."""
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait()
+        return f"--- the client's output ---\n{self.output()[-12000:]}"
+
     def output(self) -> str:
         """Returns all that the program has printed, standard output and standard error."""
         return (self.folder / "output.log").read_text(errors="replace")
@@ -195,8 +202,7 @@ class Client:
         try:
             self.process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"the client did not end\n{self.output()[-4000:]}") from None
+            raise AssertionError(f"the client did not end\n{self.abort()}") from None
         finally:
             self._reader.join()
 
