@@ -130,6 +130,7 @@ class Request:
         submission: opaque to this module: what the journal is to know of it; None where the journal
             itself has asked for it.
         entry: opaque to this module: what the journal knows it as.
+        place: in the order of all that was submitted; 0 if it does not matter, or is not known yet.
     """
 
     req_id: int
@@ -144,6 +145,7 @@ class Request:
     payload: Any = None
     submission: Any = None
     entry: Any = None
+    place: int = 0
 
     @property
     def is_known(self) -> bool:

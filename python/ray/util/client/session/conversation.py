@@ -9,9 +9,8 @@ for.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import accumulate
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -166,7 +165,7 @@ class Conversation:
             self._tell_lost(journal)
         if actions:
             self.session.untake(request)
-            self.session.queue_first(self._requests(actions))
+            self.session.queue_first(self._requests(actions, journal))
             return False
         if request.kind is Kind.GET:
             error = self._failure_among(request.needs, journal)
@@ -200,7 +199,10 @@ class Conversation:
             self._note_end(request, journal)
             return
         submission = request.submission
-        if submission is None or request.entry is not None or not submission.names:
+        if submission is None or request.entry is not None:
+            return
+        if not submission.names:
+            request.place = request.place or journal.next_place()
             return
         request.entry = entry = Entry(
             submission.kind,
@@ -211,6 +213,7 @@ class Conversation:
             submission.retries,
         )
         recorded = journal.record(entry)
+        request.place = entry.place
         if recorded is Recorded.KEPT:
             return
         if recorded is Recorded.SPILLED:
@@ -287,7 +290,7 @@ class Conversation:
         entries = {request.entry: request for request in reopened.journaled if request.entry}
         unhanded = {entry for entry, request in entries.items() if not request.sent}
         actions = journal.new_incarnation(incarnation, entries.keys(), unhanded)
-        restores = self._requests(actions)
+        restores = self._requests(actions, journal)
         for restore in restores:
             if restore.entry in unhanded:
                 # As new as it was: no server has been given it yet, if none had before.
@@ -300,7 +303,8 @@ class Conversation:
             and not request.sent
             and not (request.entry and journal.knows(request.entry))
         ]
-        self.session.queue_first(_merged(restores, bare, reopened.journaled))
+        # In this order, too, whatever is needed comes before what needs it.
+        self.session.queue_first(sorted([*restores, *bare], key=attrgetter("place")))
         self._restoring = set(restores)
         self._restoring_of = len(restores)
         self._tell_lost(journal, {entry: request.waiter for entry, request in entries.items()})
@@ -321,26 +325,28 @@ class Conversation:
             elif request.waiter is not None or request.kind not in STREAMED:
                 needed.update(request.needs)
 
-    def _requests(self, actions: list[Action]) -> list[Request]:
+    def _requests(self, actions: list[Action], journal: Journal) -> list[Request]:
         made = []
         for action in actions:
             if isinstance(action, PutValue):
                 message = self._speech.put(action.name, action.value)
-                made.append(self._restoration(message, None))
+                place = journal.place_of(action.name)
+                made.append(self._restoration(message, None, place))
             elif isinstance(action, LookUp):
-                made.append(self._restoration(self._speech.look_up(action.entry), action.entry))
+                message = self._speech.look_up(action.entry)
+                made.append(self._restoration(message, action.entry, action.entry.place))
             else:
                 message = self._speech.again(action.entry, action.unwanted)
-                made.append(self._restoration(message, action.entry))
+                made.append(self._restoration(message, action.entry, action.entry.place))
         return made
 
-    def _restoration(self, message: Any, entry: Entry | None) -> Request:
+    def _restoration(self, message: Any, entry: Entry | None, place: int) -> Request:
         filed = Filed(None, None, None)
         if entry is not None and isinstance(entry.message, Filed):
             filed = entry.message
         waiter = self._speech.waiter(filed.waiter)
         request = Request(UNTRACKED, Kind.JOURNALED, message, waiter, entry=entry)
-        request.payload = filed.payload
+        request.payload, request.place = filed.payload, place
         return request
 
     @property
@@ -378,24 +384,3 @@ class Conversation:
             return None
         self._broken_since = None
         return now - since
-
-
-def _merged(
-    restores: list[Request], bare: list[Request], journaled: list[Request]
-) -> list[Request]:
-    """Both, in the order in which the user made them.
-
-    ``journaled`` tells that, but for what was restored only when it was needed, and so stands
-    behind what came later: nobody goes before anyone who stood before him.
-    """
-    places = {request.entry: place for place, request in enumerate(journaled) if request.entry}
-    places.update({request: place for place, request in enumerate(journaled)})
-    own = [places.get(restore.entry, 0) for restore in restores]
-    first_to_come = list(accumulate(reversed(own), min))[::-1]
-    line: list[Request] = []
-    left = deque(bare)
-    for restore, place in zip(restores, first_to_come):
-        while left and places[left[0]] < place:
-            line.append(left.popleft())
-        line.append(restore)
-    return [*line, *left]

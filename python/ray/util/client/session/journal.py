@@ -128,11 +128,12 @@ class Entry:
         lost: why it is gone, if it is.
         kept: whether the message is still there.
         spilled: whether its message is kept elsewhere than in memory.
+        place: in the order of all that was submitted, from 1.
     """
 
     __slots__ = (
         "kind", "names", "needs", "message", "size", "retries", "incarnation", "lost", "kept",
-        "spilled", "_held", "_finished", "_users", "_absent", "_charged", "_unheld", "_handed",
+        "spilled", "place", "_held", "_finished", "_users", "_absent", "_charged", "_unheld", "_handed",
         "_ended",
     )  # fmt: skip
 
@@ -155,6 +156,7 @@ class Entry:
         self.lost: Lost | None = None
         self.kept = True
         self.spilled = False
+        self.place = 0
         # Bits by the names' order: held by the user; known to be finished.
         self._held = (1 << len(names)) - 1
         self._finished = 0
@@ -222,6 +224,7 @@ class Journal:
         self._adopted: dict[bytes, int] = {}
         self._values: OrderedDict[bytes, _Value] = OrderedDict()
         self._incarnation = 1
+        self._last_place = 0
         self._warned = False
         self.newly_lost: list[tuple[Entry, Any]] = []
         self._unneeded: list[bytes] = []
@@ -235,9 +238,20 @@ class Journal:
 
     # -- what the user does
 
+    def next_place(self) -> int:
+        """The place of what is submitted now, which has no names, and so is no entry."""
+        self._last_place += 1
+        return self._last_place
+
+    def place_of(self, name: bytes) -> int:
+        """The place of what has made a name; 0 if that is not known."""
+        entry = self._by_name.get(name)
+        return 0 if entry is None else entry.place
+
     def record(self, entry: Entry) -> Recorded:
         """Files an entry that is about to be sent. Its names are held from now on."""
         entry.incarnation = self._incarnation
+        self._last_place = entry.place = self._last_place + 1
         by_name = self._by_name
         for name in entry.names:
             by_name[name] = entry
