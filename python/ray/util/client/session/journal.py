@@ -133,8 +133,8 @@ class Entry:
 
     __slots__ = (
         "kind", "names", "needs", "message", "size", "retries", "incarnation", "lost", "kept",
-        "spilled", "place", "_held", "_finished", "_users", "_absent", "_charged", "_unheld", "_handed",
-        "_ended",
+        "spilled", "place", "_held", "_finished", "_users", "_absent", "_charged", "_unheld",
+        "_handed", "_ended",
     )  # fmt: skip
 
     def __init__(
