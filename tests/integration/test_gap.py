@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import MakeSession
@@ -135,3 +137,29 @@ def test_threads_that_call_in_the_gap_all_go_on_with_one_new_server(waiting: Ses
     assert [step.value() for step in steps] == list(range(1, 9))
     # Servers of earlier sessions may be ending meanwhile, so only the new ones are counted.
     assert len([s for s in waiting.cluster.servers() if s not in before]) == 1
+
+
+def test_no_call_is_left_for_the_interpreters_exit(session: Session, tmp_path: Path) -> None:
+    # There, a lock that gRPC's call needs to be collected may be held by a thread that was stopped.
+    late = tmp_path / "late"
+    session.client.run(
+        """
+        import pathlib, sys
+        from grpc import _channel
+
+        collected, is_finalizing = _channel._MultiThreadedRendezvous.__del__, sys.is_finalizing
+
+        def note(call):
+            if is_finalizing():
+                path.touch()
+            collected(call)
+
+        _channel._MultiThreadedRendezvous.__del__ = note
+        path = pathlib.Path(late)
+        """,
+        late=str(late),
+    )
+    session.lose_server()
+    assert session.client.run("ray.get(ray.put(1))") == 1
+    session.client.close()
+    assert not late.exists()

@@ -11,8 +11,9 @@ from ray.util.client.cache._python import OrderedResponseCache
 from ray.util.client.server import datapath
 from ray.util.client.server.proxy import starter
 from ray.util.client.server.proxy.host import Host
+from ray.util.client.session import conversation
 from ray.util.client.session.conversation import Conversation
-from ray.util.client.session.journal import Entry, Journal
+from ray.util.client.session.journal import Entry, Journal, Kind
 from ray.util.client.session.proxied_table import SessionTable
 
 
@@ -41,7 +42,6 @@ class Mutation(NamedTuple):
 
 _find = SessionTable.find
 _cleanup = OrderedResponseCache.cleanup
-_in_order = Journal._in_order
 _record = Journal.record
 _told = Conversation.told
 _init = datapath._WORK["init"]
@@ -83,8 +83,12 @@ def _record_anything(self: Any, entry: Any) -> Any:
         self._max_bytes = bound
 
 
-def _in_reverse(self: Any) -> Iterator[Any]:
-    return iter(list(_in_order(self))[::-1])
+def _runs_backwards(_: str) -> Any:
+    def key(request: Any) -> int:
+        runs = request.entry is not None and request.entry.kind in (Kind.TASK, Kind.CALL)
+        return 10**6 - request.place if runs else request.place
+
+    return key
 
 
 def _tell_nobody(self: Any) -> list[Any]:
@@ -119,7 +123,7 @@ MUTATIONS = {
     "a budget that nobody has": Mutation(
         ((Entry, "_spend", _have_nothing_to_spend),), "losses have a cause"
     ),
-    "order lost": Mutation(((Journal, "_in_order", _in_reverse),), "order is kept"),
+    "order lost": Mutation(((conversation, "attrgetter", _runs_backwards),), "order is kept"),
     "values not kept": Mutation(((Journal, "seen", _forget_value),), "a seen value stays"),
     "values not put": Mutation(((Journal, "_puts", _put_nothing),), "values are right"),
     "a cancellation forgotten": Mutation(

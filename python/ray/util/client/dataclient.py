@@ -709,6 +709,7 @@ class DataClient:
         if self._thread.is_alive() and interrupt is not None:
             interrupt()
             self._thread.join(_CLOSE_TIMEOUT_S)
+        self._interrupt = None
 
     def _wait_for_farewell(self) -> None:
         if not self._initialised:

@@ -85,6 +85,7 @@ class LogstreamClient:
             call.cancel()
         if threading.current_thread() is not self.log_thread:
             self.log_thread.join()
+            self._call = None
 
     def _want(self, request: Any) -> None:
         with self._lock:
