@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -194,6 +195,11 @@ class _ClientContext:
         self.api = _ClientAPI()
         if worker is not None:
             worker.close()
+            # gRPC's calls hang in cycles and take a lock when they are collected. At the
+            # interpreter's exit one of gRPC's threads may have been stopped while it held that;
+            # now they all run.
+            del worker
+            gc.collect()
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """``ray.remote``; works before a session exists, too."""

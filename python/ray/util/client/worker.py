@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -233,9 +232,6 @@ class Worker:
         self.log_client.close()
         self.channel.close()
         self._aside.close()
-        # gRPC's calls hang in cycles and take a lock when they are collected. At the interpreter's
-        # exit one of gRPC's threads may have been stopped while it held that; now they all run.
-        gc.collect()
 
     # -- calls
 
