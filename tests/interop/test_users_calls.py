@@ -6,8 +6,10 @@ import pytest
 
 from tests.support.client import Client
 
-# Runs a piece of code and gives its value, or the names of what it raises.
+# Runs a piece of code and gives its value, or the names of what it raises; and an actor whose
+# calls end when a test says so.
 OUTCOME = """
+    import asyncio
     import ray
     ray.init(address)
 
@@ -16,6 +18,18 @@ OUTCOME = """
             return call()
         except Exception as e:
             return [base.__name__ for base in type(e).__mro__]
+
+    @ray.remote(num_cpus=0)
+    class Gate:
+        def __init__(self):
+            self.event = asyncio.Event()
+
+        async def passing(self):
+            await self.event.wait()
+            return "passed"
+
+        async def opening(self):
+            self.event.set()
 """
 
 
@@ -33,19 +47,6 @@ def test_waiting_for_what_is_no_list_of_references(connected: Client, bad: str) 
 def test_waiting_at_once_and_for_some(connected: Client) -> None:
     got = connected.run(
         """
-        import asyncio
-
-        @ray.remote(num_cpus=0)
-        class Gate:
-            def __init__(self):
-                self.event = asyncio.Event()
-
-            async def passing(self):
-                await self.event.wait()
-
-            async def opening(self):
-                self.event.set()
-
         gate = Gate.remote()
         closed, ready = gate.passing.remote(), ray.put(1)
         got = [len(ray.wait([closed], timeout=0)[0])]
@@ -285,20 +286,6 @@ def test_what_actors_and_functions_do_not_have(connected: Client) -> None:
 def test_cancelling_one_of_a_chain(connected: Client) -> None:
     got = connected.run(
         """
-        import asyncio
-
-        @ray.remote(num_cpus=0)
-        class Gate:
-            def __init__(self):
-                self.event = asyncio.Event()
-
-            async def passing(self):
-                await self.event.wait()
-                return "passed"
-
-            async def opening(self):
-                self.event.set()
-
         @ray.remote(num_cpus=0)
         def pass_on(held):
             return ray.get(held[0])
@@ -433,18 +420,7 @@ def test_connecting_again(connected: Client) -> None:
 def test_threads_do_not_wait_for_each_other(connected: Client) -> None:
     got = connected.run(
         """
-        import asyncio, threading
-
-        @ray.remote(num_cpus=0)
-        class Gate:
-            def __init__(self):
-                self.event = asyncio.Event()
-
-            async def passing(self):
-                await self.event.wait()
-
-            async def opening(self):
-                self.event.set()
+        import threading
 
         gate = Gate.remote()
         blocked = threading.Thread(target=lambda: ray.get(gate.passing.remote()))

@@ -584,16 +584,13 @@ class Journal:
             PutValue(name, known.value) for name, known in found if known and known.restorable
         ]
 
-    def _settle(self, entry: Entry) -> None:
-        """The present server is given an entry, or never will be."""
+    def _given(self, entry: Entry) -> None:
+        """The present server is given an entry, or what was seen of one that is lost."""
         entry.incarnation = self._incarnation
         for name in entry.needs:
             needed = self._by_name.get(name)
             if needed is not None:
                 needed._absent -= 1
-
-    def _given(self, entry: Entry) -> None:
-        self._settle(entry)
         entry._unheld = ((1 << len(entry.names)) - 1) & ~entry._held
 
     def _submit(self, entry: Entry, actions: list[Action]) -> None:
