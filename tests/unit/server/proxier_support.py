@@ -6,7 +6,7 @@ import asyncio
 import queue
 import socket
 from contextlib import asynccontextmanager
-from typing import Any, AsyncIterator, Callable, Dict, List, Optional, Tuple
+from typing import Any, AsyncIterator, Callable, Dict, List, Optional, Set, Tuple
 
 import grpc
 
@@ -126,6 +126,7 @@ class FakeServer:
         self._note(context)
         async for request in requests:
             self.seen.append(request)
+            await self._may_cancel(request.WhichOneof("type"), context)
             if request.WhichOneof("type") == "init" and self.script.dies_on_init:
                 self.script.dies_on_init -= 1
                 asyncio.ensure_future(self.die())
@@ -164,12 +165,15 @@ class FakeServer:
     async def Logstream(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         self._note(context)
         async for request in requests:
-            yield protocol.LogData(msg=f"level {request.loglevel}")
+            text = self.script.long_record or f"level {request.loglevel}"
+            yield protocol.LogData(msg=text)
+            await self._may_cancel("Logstream", context)
 
     async def GetObject(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self._note(context)
         for chunk_id in range(3):
             yield protocol.GetResponse(valid=True, chunk_id=chunk_id, total_chunks=3)
+            await self._may_cancel("GetObject", context)
         if self.script.hangs.is_set():
             await asyncio.Event().wait()
 
@@ -186,6 +190,10 @@ class FakeServer:
     async def Terminate(self, request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "what should end?")
 
+    async def _may_cancel(self, what: str, context: Any) -> None:
+        if what in self.script.cancels:
+            await context.abort(grpc.StatusCode.CANCELLED, "cancelled, as by a server that leaves")
+
     def _note(self, context: Any) -> None:
         self.metadata.append(dict(context.invocation_metadata()))
 
@@ -201,6 +209,9 @@ class Script:
         dies_on_init: so many of the next inits kill their server.
         tells_jobs: whether servers tell their job (job1, job2 …), so that its output is streamed.
         dies_on_cleanup: whether goodbyes kill their server.
+        long_record: what servers log if it is not empty.
+        cancels: at which requests of a data stream, and in which other calls after an answer,
+            servers that live on cancel the call.
     """
 
     def __init__(self) -> None:
@@ -214,6 +225,8 @@ class Script:
         self.dies_ready = 0
         self.dies_on_init = 0
         self.dies_on_cleanup = False
+        self.long_record = ""
+        self.cancels: Set[str] = set()
         self.refuses_init = False
         self.tells_jobs = False
         self.capabilities: Tuple[str, ...] = wire.CAPABILITIES

@@ -9,10 +9,11 @@ import grpc
 import pytest
 
 from ray.util.client import protocol
-from ray.util.client.server.proxy import host, output, subscription
+from ray.util.client.server.proxy import host, logstream, output, subscription
 from ray.util.client.session import wire
 from ray.util.client.session.loglines import LogLines
 from tests.unit.server.proxier_support import (
+    Client,
     a_world,
     broken,
     cleanup_request,
@@ -118,6 +119,45 @@ async def test_log_streams_end_well_with_a_session_that_ends_well(world):
     await data.done_writing()
     assert await within(logs.read()) is grpc.aio.EOF
     assert await logs.code() is grpc.StatusCode.OK
+
+
+async def test_a_log_stream_ends_well_while_its_first_record_is_on_its_way(world, monkeypatch):
+    writing = asyncio.Event()
+    write = logstream._Stream._write
+
+    async def noting(self, data):
+        writing.set()
+        await write(self, data)
+
+    monkeypatch.setattr(logstream._Stream, "_write", noting)
+    data = await world.client().begin()
+    # More than the connection takes while the client does not read.
+    world.script.long_record = "x" * 2**21
+    narrow = grpc.aio.insecure_channel(world.address, options=[("grpc.http2.bdp_probe", 0)])
+    logs = Client(narrow, "c1", None).logs()
+    await logs.write(protocol.LogSettingsRequest(loglevel=20))
+    await within(writing.wait())
+    await data.write(cleanup_request())
+    assert (await within(data.read())).WhichOneof("type") == "connection_cleanup"
+    await data.done_writing()
+    assert await within(data.read()) is grpc.aio.EOF
+    assert (await within(logs.read())).msg == world.script.long_record
+    assert await within(logs.read()) is grpc.aio.EOF
+    assert await logs.code() is grpc.StatusCode.OK
+    await narrow.close()
+
+
+async def test_a_log_stream_that_its_server_cancels_is_broken(world, monkeypatch):
+    monkeypatch.setattr(logstream, "EXIT_SEEN_S", 0.0)
+    client = world.client()
+    await client.begin()
+    world.script.cancels = {"Logstream"}
+    logs = client.logs()
+    await logs.write(protocol.LogSettingsRequest(loglevel=20))
+    assert (await within(logs.read())).msg == "level 20"
+    error = await broken(logs)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.details().startswith("The log stream broke")
 
 
 async def test_a_newer_log_stream_takes_over(world, stream):

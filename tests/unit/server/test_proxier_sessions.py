@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from ray.util.client import protocol
-from ray.util.client.server.proxy import host
+from ray.util.client.server.proxy import host, starter
 from ray.util.client.server.proxy.starter import Starter, StartFailed
 from ray.util.client.session import wire
 from tests.unit.server.proxier_support import (
@@ -199,6 +199,40 @@ async def test_a_stream_that_a_late_one_has_superseded_does_not_end_the_session(
     again = client.stream(True)
     await again.write(put_request(3, b"x"))
     assert (await within(again.read())).put.id == b"id of x"
+
+
+async def test_a_data_stream_that_its_server_cancels_may_be_opened_again(world):
+    client = world.client()
+    stream = await client.begin()
+    world.script.cancels = {"put"}
+    await stream.write(put_request(2, b"x"))
+    error = await broken(stream)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "The connection to the session's server broke: CANCELLED" in error.details()
+    world.script.cancels = set()
+    again = client.stream(True)
+    await again.write(put_request(2, b"x"))
+    assert (await within(again.read())).put.id == b"id of x"
+    assert len(world.script.servers) == 1
+
+
+async def test_a_server_that_cancels_its_stream_at_a_goodbye(world):
+    client = world.client()
+    stream = await client.begin()
+    world.script.cancels = {"connection_cleanup"}
+    await stream.write(cleanup_request())
+    assert await within(stream.read()) is grpc.aio.EOF
+    assert await stream.code() is grpc.StatusCode.OK
+    await world.until(lambda: world.ports.out == 0)
+
+
+async def test_a_get_that_its_server_cancels_ends(world):
+    client = world.client()
+    await client.begin()
+    world.script.cancels = {"GetObject"}
+    call = client.driver.GetObject(protocol.GetRequest(), metadata=client.metadata)
+    assert (await within(call.read())).chunk_id == 0
+    assert await within(call.code()) is grpc.StatusCode.CANCELLED
 
 
 async def test_shutdown_kills_all_servers(world):
@@ -410,6 +444,17 @@ async def test_a_start_that_keeps_failing_is_told_in_the_answer_to_the_init(worl
     assert "last words" in answer.init.msg
     assert await within(stream.read()) is grpc.aio.EOF
     assert (world.ports.out, len(world.hosts)) == (0, 0)
+
+
+async def test_a_start_whose_init_is_cancelled_is_told_in_the_answer(world, monkeypatch):
+    monkeypatch.setattr(starter, "EXIT_SEEN_S", 0.0)
+    world.script.cancels = {"init"}
+    stream = world.client().stream()
+    await stream.write(init_request(req_id=5))
+    answer = await within(stream.read())
+    assert (answer.req_id, answer.init.ok) == (5, False)
+    assert "it broke its data stream: CANCELLED" in answer.init.msg
+    assert (len(world.script.servers), len(world.hosts)) == (starter.ATTEMPTS, 0)
 
 
 async def test_a_refused_init_is_told_in_the_servers_words(world):

@@ -11,7 +11,7 @@ from ray.util.client import protocol
 from ray.util.client.limits import GRPC_UNRECOVERABLE_ERRORS
 from ray.util.client.server.proxy.host import Attachment
 from ray.util.client.server.proxy.starter import EXIT_SEEN_S
-from ray.util.client.server.proxy.tasks import drop
+from ray.util.client.server.proxy.tasks import drop, on_call
 from ray.util.client.session import wire
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.session.peek import (
@@ -103,10 +103,14 @@ class Bridge:
             raise why
 
     async def _to_server(self) -> None:
-        while True:
-            data = await self._context.read()
-            if data is grpc.aio.EOF:
-                break
+        try:
+            await on_call(self._pass_requests())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # The other direction learns why.
+            return
+
+    async def _pass_requests(self) -> None:
+        while (data := await self._context.read()) is not grpc.aio.EOF:
             if self._server_gone():
                 # Not handed over: the client may safely send it to the next server. But for a
                 # goodbye, after which it does not come back.
@@ -114,26 +118,18 @@ class Bridge:
                     self._look_at_request(data)
                 return
             self._look_at_request(data)
-            try:
-                await self._upstream.write(data)
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                # The other direction learns why.
-                return
+            await self._upstream.write(data)
         self._half_closed = True
-        try:
-            await self._upstream.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return
+        await self._upstream.done_writing()
 
     async def _to_client(self) -> None:
-        while True:
-            try:
-                data = await self._upstream.read()
-            except grpc.aio.AioRpcError as e:
-                await self._server_broke_off(e)
-                return
-            if data is grpc.aio.EOF:
-                return
+        try:
+            await on_call(self._pass_answers())
+        except grpc.aio.AioRpcError as e:
+            await self._server_broke_off(e)
+
+    async def _pass_answers(self) -> None:
+        while (data := await self._upstream.read()) is not grpc.aio.EOF:
             await self._context.write(self._look_at_answer(data))
 
     async def _server_broke_off(self, error: grpc.aio.AioRpcError) -> None:

@@ -13,7 +13,7 @@ from ray.util.client import protocol
 from ray.util.client.server.proxy import rpc
 from ray.util.client.server.proxy.host import Attachment, Host, Hosts
 from ray.util.client.server.proxy.starter import EXIT_SEEN_S, LiveServer
-from ray.util.client.server.proxy.tasks import drop
+from ray.util.client.server.proxy.tasks import drop, on_call
 from ray.util.client.session import wire
 from ray.util.client.session.loglines import Dropped, Piece
 from ray.util.client.session.printed import Style
@@ -72,6 +72,15 @@ class _Stream:
             asyncio.CancelledError: the client is gone.
         """
         attachment = self._host.add_logs()
+        try:
+            # At once: gRPC would not notice having sent it with a first record that is broken off
+            # on its way, would send it again with the status, and that ends no stream.
+            await self._context.send_initial_metadata(())
+            await self._until_end(attachment)
+        finally:
+            self._host.drop_logs(attachment)
+
+    async def _until_end(self, attachment: Attachment) -> None:
         reading = asyncio.ensure_future(self._read())
         logged = asyncio.ensure_future(self._pass_logged())
         printed = asyncio.ensure_future(self._pass_printed())
@@ -87,7 +96,6 @@ class _Stream:
         finally:
             for task in (reading, logged, printed):
                 drop(task)
-            self._host.drop_logs(attachment)
 
     # -- from the client
 
@@ -122,23 +130,21 @@ class _Stream:
         upstream = self._open(server)
         settings = asyncio.ensure_future(self._pass_settings(upstream))
         try:
-            while (data := await upstream.read()) is not grpc.aio.EOF:
-                await self._write(data)
+            await on_call(self._pass_records(upstream))
             if self._half_closed:
                 return
             trouble = "The session's server has closed the log stream."
         except grpc.aio.AioRpcError as e:
             trouble = f"The log stream broke: {e.details()}"
-        except asyncio.CancelledError:
-            if server.process.alive or not upstream.done():
-                raise
-            # It is not the client who cancelled: the channel was closed, for its end has died.
-            return
         finally:
             drop(settings)
             upstream.cancel()
         if not await server.process.wait(EXIT_SEEN_S):
             raise Refused("UNAVAILABLE", trouble)
+
+    async def _pass_records(self, upstream: grpc.aio.StreamStreamCall) -> None:
+        while (data := await upstream.read()) is not grpc.aio.EOF:
+            await self._write(data)
 
     def _open(self, server: LiveServer) -> grpc.aio.StreamStreamCall:
         metadata = rpc.onward(

@@ -19,7 +19,7 @@ from ray.util.client.server.proxy.launcher import Launcher, NotReady
 from ray.util.client.server.proxy.ports import NoFreePort, Ports
 from ray.util.client.server.proxy.process import ServerProcess
 from ray.util.client.server.proxy.runtime_env import RuntimeEnvAgent, RuntimeEnvFailed
-from ray.util.client.server.proxy.tasks import drop
+from ray.util.client.server.proxy.tasks import drop, on_call
 from ray.util.client.server.proxy.warm import (
     REFILL_AFTER_DEATH_S,
     REFILL_S,
@@ -311,7 +311,7 @@ async def _while_it_lives(process: ServerProcess, work: Coroutine[Any, Any, None
         _Broke: the process has ended first.
         Exception: what the work raises.
     """
-    working = asyncio.ensure_future(work)
+    working = asyncio.ensure_future(on_call(work))
     ending = asyncio.ensure_future(process.wait())
     try:
         await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import AsyncIterator, Awaitable, Callable, Optional
 
 import grpc
@@ -13,6 +12,7 @@ from ray.util.client.server.proxy import rpc
 from ray.util.client.server.proxy.gcs import Gcs
 from ray.util.client.server.proxy.host import Host, Hosts
 from ray.util.client.server.proxy.starter import EXIT_SEEN_S, LiveServer
+from ray.util.client.server.proxy.tasks import on_call
 from ray.util.client.session import wire
 from ray.util.client.session.proxied import Refused, State
 
@@ -86,17 +86,16 @@ class Driver:
             request, timeout=context.time_remaining(), metadata=_metadata(host, server, context)
         )
         try:
-            while (data := await call.read()) is not grpc.aio.EOF:
-                await context.write(data)
+            await on_call(_pass_on(call, context))
         except grpc.aio.AioRpcError as e:
             raise await _failure(host, server, e.code(), e.details()) from e
-        except asyncio.CancelledError:
-            if server.process.alive or not call.done():
-                raise
-            # It is not the client who cancelled: the channel was closed, for its end has died.
-            raise await _failure(host, server, grpc.StatusCode.CANCELLED, "") from None
         finally:
             call.cancel()
+
+
+async def _pass_on(call: grpc.aio.UnaryStreamCall, context: grpc.aio.ServicerContext) -> None:
+    while (data := await call.read()) is not grpc.aio.EOF:
+        await context.write(data)
 
 
 def _is_ping(request: bytes) -> bool:
