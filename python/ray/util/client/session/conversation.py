@@ -87,6 +87,10 @@ class Filed(NamedTuple):
 
 Note = Callable[[Journal], Any]
 
+# Looking a member up in its enumeration costs as much as a call, and these are asked of all.
+_GET, _RELEASE, _WITHDRAW = Kind.GET, Kind.RELEASE, Kind.WITHDRAW
+_KEPT = Recorded.KEPT
+
 _NOBODY: Mapping[Entry, Any] = MappingProxyType({})
 
 
@@ -153,7 +157,7 @@ class Conversation:
             self.session.strike(request)  # Its caller has gone.
             request.req_id = UNMINTED
             return True
-        if request.kind is Kind.WITHDRAW:
+        if request.kind is _WITHDRAW:
             self.session.strike(request.target)
             return request.target.req_id <= UNTRACKED
         return False
@@ -167,14 +171,14 @@ class Conversation:
             self.session.untake(request)
             self.session.queue_first(self._requests(actions, journal))
             return False
-        if request.kind is Kind.GET:
+        if request.kind is _GET:
             error = self._failure_among(request.needs, journal)
             if error is not None:
                 self.session.strike(request)
                 self._told.append((request.waiter, error))
                 return False
         self._file(request, journal)
-        if request.kind is Kind.RELEASE and not request.concerns:
+        if request.kind is _RELEASE and not request.concerns:
             self.session.strike(request)
             return False
         return True
@@ -191,7 +195,7 @@ class Conversation:
         return None
 
     def _file(self, request: Request, journal: Journal) -> None:
-        if request.kind is Kind.RELEASE:
+        if request.kind is _RELEASE:
             free = [name for name in request.concerns if journal.drop(name)]
             request.concerns = (*free, *journal.take_unneeded())
             return
@@ -214,7 +218,7 @@ class Conversation:
         )
         recorded = journal.record(entry)
         request.place = entry.place
-        if recorded is Recorded.KEPT:
+        if recorded is _KEPT:
             return
         if recorded is Recorded.SPILLED:
             self.unspilled.append(entry)
@@ -318,7 +322,7 @@ class Conversation:
         for request in self.session.in_line:
             if request.kind is Kind.TERMINATE:
                 self._note_end(request, journal)
-            elif request.kind is Kind.RELEASE:
+            elif request.kind is _RELEASE:
                 for name in request.concerns:
                     if name not in needed:
                         journal.drop(name)

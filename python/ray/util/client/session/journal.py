@@ -110,10 +110,17 @@ class LookUp(NamedTuple):
 
 Action = Union[Resend, PutValue, LookUp]
 
+# A value that was seen and is kept; its size in bytes; whether it may be put on a server. Not a
+# named tuple: making one takes longer than all else that is done with it.
+_Value = tuple[Any, int, bool]
+
 _NO_LIMIT = -1
-_RUNS = frozenset({Kind.TASK, Kind.CALL})
+# Looking a member up in its enumeration costs as much as a call, and so does hashing one: hence
+# names of their own here for what every call needs, and tuples.
+_KEPT, _SERVER = Recorded.KEPT, Ask.SERVER
+_RUNS = (Kind.TASK, Kind.CALL)
 # What may have a value that is worth keeping, since it can't simply be put again.
-_VALUED = _RUNS | {Kind.PART}
+_VALUED = (*_RUNS, Kind.PART)
 _WARN_AT = 0.8
 
 
@@ -152,23 +159,20 @@ class Entry:
         self.message = message
         self.size = size
         self.retries = retries
-        self.incarnation = 0
+        self.incarnation = self.place = 0
         self.lost: Lost | None = None
         self.kept = True
         self.spilled = False
-        self.place = 0
         # Bits by the names' order: held by the user; known to be finished.
         self._held = (1 << len(names)) - 1
         self._finished = 0
         # How many entries need it, and how many of them the present server has not been given.
-        self._users = 0
-        self._absent = 0
+        self._users = self._absent = 0
         self._charged = False
         # Those that a server was given again only for the sake of what needs them.
         self._unheld = 0
         # Whether a server may have been given it that is dead by now; whether the user ended it.
-        self._handed = False
-        self._ended = False
+        self._handed = self._ended = False
 
     @property
     def finished(self) -> bool:
@@ -262,7 +266,7 @@ class Journal:
         self.entries += 1
         if not self._replays and entry.kind is not Kind.PAYLOAD:
             entry.message, entry.kept, entry.size = None, False, 0
-            return Recorded.KEPT
+            return _KEPT
         if self.bytes + entry.size > self._max_bytes or self.entries > self._max_entries:
             if self._spills and self.entries <= self._max_entries:
                 entry.spilled = True
@@ -273,7 +277,7 @@ class Journal:
         self.bytes += entry.size
         if self.bytes > self._warn_bytes or self.entries > self._warn_entries:
             return self._nearly_full()
-        return Recorded.KEPT
+        return _KEPT
 
     def discard(self, entry: Entry) -> None:
         """An entry's message could not be kept elsewhere: it is lost with the server."""
@@ -337,12 +341,12 @@ class Journal:
             self._adopted.pop(name, None)
             return True
         entry._held &= ~entry._bit(name)
-        found = self._values.get(name)
-        if found is not None and not found.restorable:
-            self._drop_value(name)
         if not entry._held and not entry._users:
             self._forget(entry)
             return True
+        found = self._values.get(name)
+        if found is not None and not _is_restorable(found):
+            self._drop_value(name)
         if not entry._absent or entry.incarnation != self._incarnation:
             return True
         entry._unheld |= entry._bit(name)
@@ -362,12 +366,14 @@ class Journal:
                 if name in self._values:
                     self._drop_value(name)
             entry.message = None
+            given = entry.incarnation == self._incarnation
             for name in entry.needs:
                 needed = self._by_name.get(name)
                 if needed is None:
                     continue
                 needed._users -= 1
-                needed._absent -= entry.incarnation != self._incarnation
+                if not given:
+                    needed._absent -= 1
                 if not needed._users and not needed._held:
                     unneeded.append(needed)
 
@@ -414,20 +420,21 @@ class Journal:
             return
         if name in self._values:
             self._drop_value(name)
-        self._values[name] = _Value(value, size, restorable)
+        self._values[name] = value, size, restorable
         self.value_bytes += size
         while self.value_bytes > self._max_value_bytes:
             self._drop_value(next(iter(self._values)))
 
     def _drop_value(self, name: bytes) -> None:
-        self.value_bytes -= self._values.pop(name).size
+        _, size, _ = self._values.pop(name)
+        self.value_bytes -= size
 
     def outcome(self, name: bytes) -> Outcome:
         """What is known of an object, without asking the server."""
         found = self._values.get(name)
         if found is not None:
-            return Seen(found.value)
-        return self._why_gone(name) or Ask.SERVER
+            return Seen(found[0])
+        return self._why_gone(name) or _SERVER
 
     # -- a death
 
@@ -510,7 +517,7 @@ class Journal:
     def _why_gone(self, name: bytes) -> Lost | None:
         """Why the present server can't have what the name stands for; None if it can."""
         found = self._values.get(name)
-        if found is not None and found.restorable:
+        if found is not None and _is_restorable(found):
             return None
         entry = self._by_name.get(name)
         if entry is not None:
@@ -581,7 +588,7 @@ class Journal:
     def _puts(self, entry: Entry) -> list[PutValue]:
         found = ((name, self._values.get(name)) for name in entry.names)
         return [
-            PutValue(name, known.value) for name, known in found if known and known.restorable
+            PutValue(name, known[0]) for name, known in found if known and _is_restorable(known)
         ]
 
     def _given(self, entry: Entry) -> None:
@@ -613,12 +620,8 @@ class Journal:
             self.restored += 1
 
 
-class _Value(NamedTuple):
-    """A value that was seen and is kept."""
-
-    value: Any
-    size: int
-    restorable: bool
+def _is_restorable(known: _Value) -> bool:
+    return known[2]
 
 
 # What an entry costs that has no message to speak of, in bytes.
