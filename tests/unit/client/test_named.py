@@ -120,6 +120,37 @@ def test_what_is_in_a_value_that_comes_too_late_is_let_go_of(events):
     assert events == ["late is held", "late is let go of", "first is held"]
 
 
+class Answering(Data):
+    """Answers each get with the names asked for, and notes what was asked."""
+
+    has_parts, value_limit = False, 0
+
+    def __init__(self):
+        self.asked = []
+
+    def outcomes(self, names):
+        return [Ask.SERVER] * len(names)
+
+    def note(self, _):
+        pass
+
+    def ask(self, kind, message, reply, needs):
+        self.asked.append(list(message.get.ids))
+        values = [cloudpickle.dumps(name) for name in message.get.ids]
+        data, sizes = b"".join(values), [len(value) for value in values]
+        answer = protocol.GetResponse(
+            valid=True, data=data, total_chunks=1, total_size=len(data), sizes=sizes
+        )
+        reply.done(protocol.DataResponse(get=answer))
+
+
+def test_many_objects_are_asked_for_at_once_and_each_once():
+    data = Answering()
+    names = [b"%d" % n for n in range(100)]
+    assert NamedObjects(data, "client").get([*names, names[3]], None) == [*names, names[3]]
+    assert data.asked == [names]
+
+
 def test_the_same_value_that_comes_once_more_is_not_read_twice(events):
     data = pickled("value", events)
     (value,) = NamedObjects(Race(data, data), "client").get([b"name"], None)

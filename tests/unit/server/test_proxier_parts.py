@@ -20,7 +20,7 @@ from ray import cloudpickle
 from ray.job_config import JobConfig
 from ray.runtime_env import RuntimeEnv
 from ray.util.client.server.proxier import serve_proxier
-from ray.util.client.server.proxy import health
+from ray.util.client.server.proxy import health, launcher
 from ray.util.client.server.proxy.gcs import Gcs
 from ray.util.client.server.proxy.health import keep_reporting
 from ray.util.client.server.proxy.job_config import BadJobConfig, RuntimeEnvSpec, runtime_env_of
@@ -327,6 +327,21 @@ def test_the_password_is_not_in_the_command():
     assert "sesame" not in " ".join(launcher._command(23000, None))
     assert launcher._env()["RAY_REDIS_PASSWORD"] == "sesame"
     assert launcher._env()["RAY_CLIENT_SERVER_PARENT_PID"] == str(os.getpid())
+
+
+async def test_a_store_that_does_not_answer_is_asked_again_at_the_next_start(monkeypatch):
+    asked = []
+
+    def silent(params, **_):
+        asked.append(params.gcs_address)
+        raise RuntimeError("Failed to connect to GCS")
+
+    monkeypatch.setattr(launcher, "Node", silent)
+    starting = Launcher("gcs:1", "127.0.0.1")
+    for _ in range(2):
+        with pytest.raises(OSError, match="store at gcs:1 does not answer: Failed to connect"):
+            await starting.launch(23000, None)
+    assert asked == ["gcs:1"] * 2
 
 
 # -- texts and metadata

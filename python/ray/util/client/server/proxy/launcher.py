@@ -63,7 +63,8 @@ class Launcher:
             warm: whether it is to wait for its session for as long as it takes.
 
         Raises:
-            OSError: the process or its log files could not be made.
+            OSError: the process or its log files could not be made, or the cluster's store does
+                not tell where these are to lie.
         """
         node = await self._local_node()
         out, err = node.get_log_file_handles(f"ray_client_server_{port}", unique=True)
@@ -100,13 +101,12 @@ class Launcher:
     async def _local_node(self) -> Any:
         async with self._node_lock:
             if self._node is None:
-                self._node = await asyncio.to_thread(
-                    Node,
-                    RayParams(gcs_address=self._gcs_address),
-                    connect_only=True,
-                    shutdown_at_exit=False,
-                    spawn_reaper=False,
-                )
+                try:
+                    self._node = await asyncio.to_thread(_node_at, self._gcs_address)
+                except RuntimeError as e:
+                    # So Ray says that its store did not answer, after many attempts.
+                    text = f"the cluster's store at {self._gcs_address} does not answer: {e}"
+                    raise OSError(text) from e
             return self._node
 
     def _command(
@@ -144,6 +144,11 @@ class Launcher:
         if self._redis_password:
             env[ray_constants.RAY_REDIS_PASSWORD_ENV] = self._redis_password
         return env
+
+
+def _node_at(gcs_address: str) -> Any:
+    params = RayParams(gcs_address=gcs_address)
+    return Node(params, connect_only=True, shutdown_at_exit=False, spawn_reaper=False)
 
 
 def _set_up_script() -> str:
