@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Iterator, List, Sequence
+from typing import Callable, Iterator, List, Mapping, Sequence
 
 from tests.chaos import judge
 from tests.chaos.injector import Death, Injector
@@ -41,6 +41,7 @@ class Options:
         minutes: for how long there are faults.
         threads: of each program; one session each.
         observe: called once a second meanwhile.
+        environment: variables for the cluster's processes.
     """
 
     python: str
@@ -50,6 +51,7 @@ class Options:
     minutes: float
     threads: Sequence[int]
     observe: Callable[[Proxier, Sequence[Program]], None] = lambda proxier, programs: None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,7 +81,9 @@ def run(options: Options, say: Callable[[str], None]) -> Outcome:
     options.folder.mkdir(parents=True)
     outcome = Outcome()
     with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(ClusterOptions(options.python, cpus=8)))
+        cluster = stack.enter_context(
+            Cluster(ClusterOptions(options.python, dict(options.environment), cpus=8))
+        )
         proxier = stack.enter_context(Proxier(cluster, options.folder / "proxier.log"))
         _Run(options, cluster, proxier, stack, say, outcome).go()
         if outcome.violations:
