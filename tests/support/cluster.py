@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -264,6 +265,10 @@ class Cluster:
     def _stop(self) -> None:
         if self._head is None:
             return
+        # In the midst of its start it has children after these, which nobody would end.
+        self._head.send_signal(signal.SIGSTOP)
         self._seen.update(descendants(self._head.pid))
+        self._head.terminate()
+        self._head.send_signal(signal.SIGCONT)
         end(self._head, self._seen)
         self._head = None
