@@ -17,7 +17,7 @@ from tests.soak.plot import svg
 _THREADS = (8,)
 _PLOTTED_SPAN_S = 10.0
 # Ray has its processes allocate by jemalloc, which keeps what was freed for a while: as much again
-# as what is held, and by chance. Now it gives it back at once, so that what is seen is held.
+# as what is held, and by chance. With this it gives it back at once, and what is seen is held.
 _ALLOCATOR = {"MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0"}
 
 

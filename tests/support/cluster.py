@@ -265,7 +265,7 @@ class Cluster:
     def _stop(self) -> None:
         if self._head is None:
             return
-        # In the midst of its start it has children after these, which nobody would end.
+        # While it starts it may get children after they were listed, which nobody would end.
         self._head.send_signal(signal.SIGSTOP)
         self._seen.update(descendants(self._head.pid))
         self._head.terminate()
