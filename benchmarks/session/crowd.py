@@ -40,7 +40,7 @@ def _open_all(side: Side, clients: list[Client], count: int) -> list[tuple[Clien
 def _ask(sessions: list[tuple[Client, int]]) -> tuple[int, float]:
     """Runs a task in every session at the same time; returns the right answers and the seconds."""
     started = time.monotonic()
-    steps = [client.start("ask(number)", thread=True, number=n) for client, n in sessions]
+    steps = [client.start(f"ask({n})", thread=True) for client, n in sessions]
     right = 0
     for step, (_, number) in zip(steps, sessions, strict=True):
         try:

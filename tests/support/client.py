@@ -137,8 +137,10 @@ class Client:
         Args:
             code: Python source; the value of its last expression is the step's value.
             thread: run it in a thread of its own instead of the main thread, one after another.
-            **values: names that the code may use (what JSON can carry).
+            **values: names that the code may use (what JSON can carry). They are the whole
+                program's, hence not for threads, which would take each other's.
         """
+        assert not (thread and values), "write what a thread needs into its code"
         number = next(self._numbers)
         step = self._steps[number] = Step(self)
         message = {"id": number, "code": textwrap.dedent(code), "values": values, "thread": thread}
