@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from benchmarks.session.report import Fact, Row, Section
 from benchmarks.session.sides import FORK, Side, keep_trying
-from tests.support.client import Client, StepFailed
+from tests.support.client import Client, StepFailed, StepHangs
 
 # A program is heavy, so that one has many sessions.
 _SESSIONS_A_PROGRAM = 10
@@ -27,14 +27,30 @@ def _open(side: Side, client: Client) -> tuple[int, float]:
 
 
 def _open_all(side: Side, clients: list[Client], count: int) -> list[tuple[Client, int, float]]:
-    """Opens ``count`` sessions in turn, or as many as there is time for."""
-    opened = []
+    """Opens ``count`` sessions in turn, or as many as there is time for.
+
+    A connect that does not come back ends it, and costs the sessions of its program.
+    """
+    opened: list[tuple[Client, int, float]] = []
     deadline = time.monotonic() + _OPEN_WITHIN_S
     for client in (clients * count)[:count]:
         if time.monotonic() > deadline:
             break
-        opened.append((client, *_open(side, client)))
+        try:
+            opened.append((client, *_open(side, client)))
+        except StepHangs as error:
+            print(f"  (a connect of {side.name} hangs: {str(error)[-200:]})")
+            clients.remove(client)
+            return [one for one in opened if one[0] is not client]
     return opened
+
+
+def _close_all(side: Side, client: Client) -> None:
+    try:
+        client.run("close_sessions()")
+    except StepHangs:
+        if side.name == FORK:
+            raise
 
 
 def _ask(sessions: list[tuple[Client, int]]) -> tuple[int, float]:
@@ -58,7 +74,7 @@ def _measure(side: Side, count: int) -> dict:
         sessions = [(client, number) for client, number, _ in opened]
         first, again = _ask(sessions), _ask(sessions)
         for client in clients:
-            client.run("close_sessions()")
+            _close_all(side, client)
     seconds = [seconds for _, _, seconds in opened]
     return {"connect": seconds, "right": min(first[0], again[0]), "first": first, "again": again}
 

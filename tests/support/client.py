@@ -49,6 +49,10 @@ class StepFailed(Exception):
         self.failure = failure
 
 
+class StepHangs(AssertionError):
+    """A step did not end in time. Its program is dead now; the text says where it was."""
+
+
 class Step:
     """A step under way."""
 
@@ -67,7 +71,12 @@ class Step:
         return self._done.is_set()
 
     def value(self) -> Any:
-        """Waits for the step and returns its value; raises :class:`StepFailed` if it raised."""
+        """Waits for the step and returns its value.
+
+        Raises:
+            StepFailed: it has raised.
+            StepHangs: it does not end.
+        """
         failure = self._outcome()
         if failure is not None:
             raise StepFailed(failure, self._client.output())
@@ -81,7 +90,7 @@ class Step:
 
     def _outcome(self) -> Optional[Failure]:
         if not self._done.wait(self._client.patience_s):
-            raise AssertionError(f"a step hangs\n{self._client.abort()}")
+            raise StepHangs(f"a step hangs\n{self._client.abort()}")
         error = self._answer.get("error")
         return Failure(**error) if error else None
 
