@@ -21,7 +21,13 @@ ERRORS = [
 
 
 def test_all_kinds_are_here():
-    assert {type(error) for error in ERRORS} == set(cache.CacheError.__subclasses__())
+    kinds = {type(error) for error in ERRORS} | {cache.CacheBusyError}
+    assert kinds == set(cache.CacheError.__subclasses__())
+
+
+def test_a_busy_cache_says_who_is_to_blame():
+    copy = pickle.loads(pickle.dumps(cache.CacheBusyError()))
+    assert type(copy) is cache.CacheBusyError and "destructor" in str(copy)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

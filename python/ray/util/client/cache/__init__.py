@@ -15,6 +15,7 @@ from ray.util.client.cache._unary import ResponseCache
 from ray.util.client.cache.errors import (
     AcknowledgedError,
     AlreadyAnsweredError,
+    CacheBusyError,
     CacheClosedError,
     CacheError,
     CacheFullError,
@@ -49,6 +50,7 @@ __all__ = [
     "UNTRACKED_REQ_ID",
     "AcknowledgedError",
     "AlreadyAnsweredError",
+    "CacheBusyError",
     "CacheClosedError",
     "CacheError",
     "CacheFullError",

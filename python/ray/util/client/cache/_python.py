@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import Any
 
+from ray.util.client.cache._guard import Guard
 from ray.util.client.cache._ids import (
     HALF_ROUND,
     ROUND,
@@ -62,7 +62,8 @@ class OrderedResponseCache:
     serial of an id is the one nearest to the anchor: the latest acknowledgement or eviction,
     before those the first id seen.
 
-    All methods may be called from any thread. Only waiting duplicates block.
+    All methods may be called from any thread. Only waiting duplicates block. A destructor that runs
+    in the midst of a call of the cache gets a CacheBusyError from it.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class OrderedResponseCache:
         """Makes an empty cache; raises ValueError if a bound is below 1."""
         self._max_entries = positive_limit("max_entries", max_entries)
         self._max_bytes = positive_limit("max_bytes", max_bytes)
-        self._entries_lock = threading.Lock()
+        self._entries_lock = Guard()
         self._entries: dict[int, _Entry] = {}
         self._order: deque[int] = deque()  # the keys of _entries, ascending
         self._bytes = 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
+from ray.util.client.cache._guard import Guard
 from ray.util.client.cache._ids import id_is_newer
 from ray.util.client.cache._limits import DEFAULT_MAX_THREADS, positive_limit
 from ray.util.client.cache._wait import Wait
@@ -47,13 +47,14 @@ class ResponseCache:
     forgotten for a new one; requests of unknown threads that are not newer than any forgotten
     one are refused, since they may have run.
 
-    All methods may be called from any thread. Only waiting duplicates block.
+    All methods may be called from any thread. Only waiting duplicates block. A destructor that runs
+    in the midst of a call of the cache gets a CacheBusyError from it.
     """
 
     def __init__(self, max_threads: int = DEFAULT_MAX_THREADS) -> None:
         """Makes an empty cache; raises ValueError if the bound is below 1."""
         self._max_threads = positive_limit("max_threads", max_threads)
-        self._calls_lock = threading.Lock()
+        self._calls_lock = Guard()
         self._calls: OrderedDict[Hashable, _Call] = OrderedDict()
         self._forgotten: int | None = None  # the newest request id of a forgotten thread
         self._closed = False

@@ -9,6 +9,7 @@
     ├── EvictedError            the response was dropped to stay within the bounds
     ├── CacheFullError          no room, and nothing that could be dropped
     ├── WaitTimeoutError        the original did not end within the duplicate's timeout
+    ├── CacheBusyError          a destructor calls the cache in the midst of another call
     └── CacheClosedError        the session is over
 
 Each carries its facts as attributes (they are `args` too, so errors pickle) and makes its text
@@ -139,6 +140,16 @@ class WaitTimeoutError(CacheError):
         return (
             f"Request {self.req_id} is still being run after {self.timeout:g} s of waiting for "
             "it. It goes on; ask again later, or wait longer."
+        )
+
+
+class CacheBusyError(CacheError):
+    """A destructor that the garbage collector ran in the midst of a call has called the cache."""
+
+    def __str__(self) -> str:
+        return (
+            "The cache is in the midst of another call of this thread, which the destructor of an "
+            "object has interrupted. Don't call a cache in a destructor."
         )
 
 
