@@ -23,7 +23,6 @@ from tests.simulation import plan
 from tests.simulation.cluster import ProgramError, Submission
 from tests.simulation.history import Failed, Ok, Operation, Thing
 from tests.simulation.schedule import Observed
-from tests.simulation.server import INSIDE
 from tests.simulation.user import OutOfPatience, User
 
 # How much later than its timeout a call may end (seconds): an answer's slack and the way of it.
@@ -236,10 +235,6 @@ class _Judgement:
             if any(self._comes_of(name, self._raises) for name in operation.names):
                 return ""
             return "nothing raises that"
-        if isinstance(error, ValueError) and "not found for client" in str(error) and self.forgets:
-            # Where values are not kept, one that is got twice at a time names what the client may
-            # let go of before it comes the second time.
-            return ""
         if isinstance(error, ValueError) and "actor" in str(error):
             if any(self._comes_of(name, self._is_named) for name in operation.names):
                 return ""
@@ -375,7 +370,7 @@ class _Judgement:
     def _may_be_out_of_reach(self, source: Thing, since: float) -> bool:
         """Whether what came in a value may be lost: where that can't be had once more."""
         if not self.deaths_since(self.users[source.client], since):
-            return self.forgets
+            return False
         return self.forgets or any(self.losable(name) for name in source.names)
 
     # -- order
@@ -475,17 +470,7 @@ class _Judgement:
                 yield f"{server} cached {server.most_bytes} bytes"
 
     def leaks(self) -> Iterator[str]:
-        unheard = any(map(self._was_not_heard_out, self.history.operations))
-        for text in self.observed.leaks:
-            # What an answer refers to that came too late stays with the server.
-            if not (unheard and INSIDE in text):
-                yield text
-
-    def _was_not_heard_out(self, operation: Operation) -> bool:
-        """Whether the answer may have come after the timeout, and have had references inside."""
-        outcome = operation.outcome
-        late = isinstance(outcome, Failed) and isinstance(outcome.error, GetTimeoutError)
-        return late and any(map(self._refers, operation.names))
+        yield from self.observed.leaks
 
     def _refers(self, name: bytes) -> bool:
         """Whether a value refers to other objects."""

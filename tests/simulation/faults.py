@@ -9,6 +9,7 @@ from unittest import mock
 
 from ray.util.client.cache._python import OrderedResponseCache
 from ray.util.client.server import datapath
+from ray.util.client.server.handouts import Handouts
 from ray.util.client.server.proxy import starter
 from ray.util.client.server.proxy.host import Host
 from ray.util.client.session import conversation
@@ -96,6 +97,10 @@ def _tell_nobody(self: Any) -> list[Any]:
     return []
 
 
+def _drop_at_once(self: Any, name: bytes) -> bool:
+    return True
+
+
 def _carry_out_silently(self: Any, effects: Any) -> None:
     from ray.util.client.server.proxy.host import _DO
 
@@ -130,6 +135,9 @@ MUTATIONS = {
         ((Journal, "forbid", _allow),), "what is over is not run again"
     ),
     "a journal without bounds": Mutation(((Journal, "record", _record_anything),), "bounds hold"),
+    "a release that does not wait for answers": Mutation(
+        ((Handouts, "let_go", _drop_at_once),), "losses have a cause"
+    ),
     "a wake-up lost in the client": Mutation(
         ((Conversation, "told", _tell_nobody),), "every call ends"
     ),

@@ -74,9 +74,11 @@ class Open(NamedTuple):
 
 
 class Later(NamedTuple):
-    """A future of one value, which is not waited for."""
+    """A future of one value, which is not waited for. ``reads``: nor is what it refers to, which
+    is got when it comes."""
 
     value: Value
+    reads: bool = False
 
 
 class Wait(NamedTuple):
@@ -290,7 +292,7 @@ def _steps(chance: Random, numbers: object, names: list[str], count: int) -> lis
         make = chance.choices(_MAKERS, _WEIGHTS)[0]
         step = make(chance, numbers, names, variables)
         if step is not None:
-            steps.append(step)
+            steps.extend(step if isinstance(step, list) else [step])
     return steps
 
 
@@ -372,7 +374,22 @@ def _open(chance: Random, numbers: object, names: list[str], variables: _Variabl
 
 
 def _later(chance: Random, numbers: object, names: list[str], variables: _Variables) -> Step | None:
-    return Later(chance.choice(variables.values)) if variables.values else None
+    if not variables.values:
+        return None
+    return Later(chance.choice(variables.values), chance.random() < 0.5)
+
+
+def _cross(chance: Random, numbers: object, names: list[str], variables: _Variables) -> list[Step]:
+    """Lets go of what a value refers to while the value comes, or comes once more."""
+    inner, outer = variables.new(), variables.new()
+    variables.values.append((outer, 0))
+    if chance.random() < 0.5:
+        works = [_work(chance, numbers)._replace(raises=False, holds=0) for _ in range(2)]
+        puts = [Put(inner, works[0], ()), Put(outer, works[1], ((inner, 0),))]
+        return [*puts, Later((outer, 0), True), Drop(inner)]
+    work = _work(chance, numbers)._replace(raises=False, holds=1)
+    later = [Later((outer, 0), chance.random() < 0.5) for _ in range(3)]
+    return [Run(outer, work, (), _budget(chance)), *later]
 
 
 def _wait(chance: Random, numbers: object, names: list[str], variables: _Variables) -> Step | None:
@@ -419,6 +436,7 @@ _CHANCES = {
     _get: 5,
     _open: 1,
     _later: 1,
+    _cross: 0.5,
     _wait: 2,
     _drop: 2,
     _kill: 0.5,

@@ -29,8 +29,6 @@ from tests.simulation.world import World
 _TICK_S = 1.0
 # What one process admits. Nobody else but its proxier ever comes.
 _CLIENTS = 50
-# What leaks are called that the client has no name of its own for.
-INSIDE = "references of values"
 
 
 class Killed(BaseException):
@@ -170,19 +168,26 @@ class SimulatedRay(RayCalls):
         return it
 
     def pickled(
-        self, value: Any, client_id: str, servicer: Any, source: bytes | None = None
+        self,
+        value: Any,
+        client_id: str,
+        servicer: Any,
+        source: bytes | None = None,
+        names: dict[bytes, None] | None = None,
     ) -> bytes:
         if not isinstance(value, Bag):
             return pickle.dumps(value)
         picked = servicer.held.picks.names_in(source) if source is not None else {}
-        names = []
+        inside = []
         for place, ref in enumerate(dict.fromkeys(value.inside)):
             id = ref.binary()
             name = picked.get(place) or servicer.held.name_of(client_id, id)
             if name == id:
                 servicer.object_refs[client_id].setdefault(id, ref)
-            names.append(name)
-        return pickle.dumps(Parcel(value.text, tuple(names)))
+            inside.append(name)
+        if names is not None:
+            names.update(dict.fromkeys(inside))
+        return pickle.dumps(Parcel(value.text, tuple(inside)))
 
     def put(self, value: Any) -> Ref:
         return self.cluster.put(self.driver, value)
@@ -549,7 +554,7 @@ class ServerProcess:
         inside = sum(1 for name in refs if not name.startswith(names.TOKEN_PREFIX))
         found = {
             "references": len(refs) - inside,
-            INSIDE: inside,
+            "references of values": inside,
             "tokens": len([token for token in tokens if token not in held.actor_refs]),
             "owned actors": len(held.actor_owners.get(client_id, ())),
             "functions": len(held.function_refs),

@@ -19,7 +19,7 @@ from ray.util.client.feed import Feed
 from ray.util.client.rpc_errors import grace_period_over, reason, recoverable, session_lost
 from ray.util.client.session import wire as names
 from ray.util.client.session.client import UNTRACKED, Kind, Request, State
-from ray.util.client.session.conversation import Conversation, Note
+from ray.util.client.session.conversation import Adoption, Conversation, Note
 from ray.util.client.session.errors import SessionLost
 from ray.util.client.session.journal import Journal, Outcome, Submission
 from ray.util.client.speech import WireSpeech
@@ -130,6 +130,8 @@ class Shell:
             ("client_id", client_id),
             (names.SECRET_KEY, f"secret of {client_id}"),
         )
+        # What holds the names that an answer has handed over, by the number of the hand-outs.
+        self.on_handed: Callable[[Sequence[bytes], int], Any]
         # When which server of the session was met: (time, incarnation).
         self.met: list[tuple[float, int]] = []
         # When the session was first found broken, and again whole.
@@ -143,7 +145,7 @@ class Shell:
         self._reachable = reachable
         self._batch = min(batch, MAX_BATCH)
         self._think = think
-        self._arrivals: deque[Request | Note] = deque()
+        self._arrivals: deque[Request | Adoption | Note] = deque()
         self._feed: Feed | None = None
         self._wire: Wire | None = None
         self._outgoing: Iterator[Any] = iter(())
@@ -222,6 +224,10 @@ class Shell:
         if not self.session.ended:
             self._let_in()
         return [journal.outcome(name) for name in of]
+
+    def adopt(self, name: bytes) -> None:
+        if not self.session.ended:
+            self._arrivals.append(Adoption(name))
 
     def note(self, what: Note) -> None:
         if not self.session.ended:
@@ -431,6 +437,9 @@ class Shell:
         feed.batches = names.CAP_BATCHES in self.session.capabilities
         self.core.recovered(self.world.now)
         self._tell()
+        info = told.connection_info if told is not None else None
+        if info is not None and info.doubtful:
+            self.on_handed(info.doubtful, info.handing)
 
     def _heard_of(self, told: Any) -> tuple[int | None, int | None]:
         if told is None:
@@ -452,8 +461,16 @@ class Shell:
         whole = waiter is None or request.kind is not Kind.GET
         if whole:
             self._settle(req_id)
+        if request is None or request.kind is Kind.GET:
+            self._take_over(response.get, waiter)
         if waiter is not None and waiter.done(response) and not whole:
             self._settle(req_id)
+
+    def _take_over(self, got: Any, waiter: Any) -> None:
+        if got.handed:
+            held = self.on_handed(got.handed, got.handing)
+            if waiter is not None:
+                waiter.keep(held)
 
     def _settle(self, req_id: int) -> None:
         if self.core.settle(req_id):

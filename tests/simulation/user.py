@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import pickle
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import ray.cloudpickle as cloudpickle
@@ -18,6 +18,7 @@ from ray.util.client.replies import PartsReply, error_from
 from ray.util.client.rpc_errors import recoverable
 from ray.util.client.session import wire as wire_names
 from ray.util.client.session.client import Kind as RequestKind
+from ray.util.client.session.client import Receipt
 from ray.util.client.session.errors import SessionLost
 from ray.util.client.session.journal import Ask as AskServer
 from ray.util.client.session.journal import Kind, Lost, Seen, Submission
@@ -90,16 +91,18 @@ class _Ticket(_Answer):
 
 
 class _Hold:
-    """A reference within a value that is kept; when it goes, the name is let go of."""
+    """References within a value that is kept, or read; when it goes, the names are let go of."""
 
-    def __init__(self, user: User, name: bytes) -> None:
-        self._user, self._name = user, name
-        user.receive(name)
+    def __init__(self, user: User, names: Iterable[bytes]) -> None:
+        self._user, self._names = user, tuple(names)
+        for name in self._names:
+            user.receive(name)
 
     def __del__(self) -> None:
         # As the product's destructors: only into a queue.
         user = self._user
-        user.shell.world.after(0, user.release_later, self._name)
+        for name in self._names:
+            user.shell.world.after(0, user.release_later, name)
 
 
 class User:
@@ -135,6 +138,9 @@ class User:
         self._orders = itertools.count(1)
         self._payloads: dict[str, asyncio.Future] = {}
         self._held: dict[bytes, int] = {}
+        self._handing = 0
+        self._handed: dict[bytes, int] = {}
+        shell.on_handed = self._on_handed
         self._open: list[asyncio.Future] = []
 
     def start(self) -> None:
@@ -299,9 +305,18 @@ class User:
 
     def receive(self, name: bytes) -> None:
         """One reference more of a name that came in a value."""
-        if name not in self._held and not name.startswith(wire_names.TOKEN_PREFIX):
-            self.shell.note(lambda journal: journal.adopt(name))
+        if name not in self._held:
+            self.shell.adopt(name)
         self.hold((name,))
+
+    def _on_handed(self, names: Sequence[bytes], handing: int) -> _Hold:
+        hold = _Hold(self, names)
+        if handing != self._handing:
+            self._handing = handing
+            self._handed.clear()
+        for name in names:
+            self._handed[name] = self._handed.get(name, 0) + 1
+        return hold
 
     def release_later(self, name: bytes) -> None:
         """As :meth:`release`, out of a destructor's queue."""
@@ -315,8 +330,10 @@ class User:
             return
         del self._held[name]
         self.history.dropped[name] = self.shell.world.now
+        times = self._handed.pop(name, 0)
+        receipts = (Receipt(name, self._handing, times),) if times else ()
         if not self.shell.session.ended:
-            self.shell.send(RequestKind.RELEASE, None, None, concerns=(name,))
+            self.shell.send(RequestKind.RELEASE, None, None, concerns=(name,), receipts=receipts)
 
     # -- reading
 
@@ -341,8 +358,7 @@ class User:
             else:
                 wanted.append(name)
         if wanted:
-            for name, part in zip(wanted, await self._fetch(wanted, timeout)):
-                found[name] = self._keep(name, part)
+            found.update(zip(wanted, await self._fetch(wanted, timeout)))
         return [found[name] for name in names]
 
     def _read(self, seen: SeenValue) -> Any:
@@ -357,11 +373,9 @@ class User:
 
     def _keep(self, name: bytes, part: Any) -> Any:
         (outcome,) = self.shell.outcomes([name])
-        data = bytes(part)
         if isinstance(outcome, Seen):
-            if data != outcome.value.data:
-                self._let_go(self._received(pickle.loads(data)))
             return self._read(outcome.value)
+        data = bytes(part)
         self._finished(name)
         value = self._received(pickle.loads(data))
         inner = _names_in(value)
@@ -374,7 +388,7 @@ class User:
         if len(data) > self.shell.bounds.value_bytes:
             self.shell.note(lambda journal: journal.finished(name))
         else:
-            holds = tuple(_Hold(self, each) for each in inner)
+            holds = (_Hold(self, inner),) if inner else ()
             self._note_seen(name, SeenValue(data, False, holds))
         return value
 
@@ -397,13 +411,17 @@ class User:
     async def _fetch(self, names: list[bytes], timeout: float | None) -> list[Any]:
         now = timeout is not None and timeout < NOW_S
         request, reply, outcome = self._ask_for(names, now)
-        await asyncio.wait({outcome}, timeout=ANSWER_SLACK_S if now else timeout)
-        if not outcome.done() and reply.pieces:
-            await asyncio.wait({outcome})
-        if not outcome.done():
-            self.shell.withdraw(request)
-            raise GetTimeoutError("The objects did not arrive in time.")
-        return self._parts(names, outcome)
+        try:
+            await asyncio.wait({outcome}, timeout=ANSWER_SLACK_S if now else timeout)
+            if not outcome.done() and reply.pieces:
+                await asyncio.wait({outcome})
+            if not outcome.done():
+                raise GetTimeoutError("The objects did not arrive in time.")
+            return self._parts(names, outcome)
+        finally:
+            if not outcome.done():
+                self.shell.withdraw(request)
+            reply.let_go()
 
     def _parts(self, names: list[bytes], outcome: asyncio.Future) -> list[Any]:
         parts = outcome.result()
@@ -411,20 +429,25 @@ class User:
             if len(names) == 1:
                 self._note_error(names[0], parts)
             raise parts
-        return parts
+        return [self._keep(name, part) for name, part in zip(names, parts)]
 
     def _note_error(self, name: bytes, error: Exception) -> None:
         if isinstance(error, RayError) and getattr(error, "cause", None) is not None:
             self._finished(name)
             self._note_seen(name, SeenValue(cloudpickle.dumps(error), True))
 
-    async def later(self, name: bytes) -> Callable[[], Coroutine[Any, Any, Any]]:
-        """Asks for a value at once; what it returns waits for it. The name is held until then."""
+    async def later(
+        self, name: bytes, reads: bool, operation: Operation
+    ) -> Callable[[], Coroutine[Any, Any, Any]]:
+        """Asks for a value at once; what it returns waits for it. The name is held until then.
+
+        ``reads``: also gets what the value refers to, whose names are added to the operation's.
+        """
         self.shell.check_journal()
         (known,) = self.shell.outcomes([name])
-        outcome = None
+        reply = outcome = None
         if known is AskServer.SERVER:
-            _, _, outcome = self._ask_for([name], False)
+            _, reply, outcome = self._ask_for([name], False)
         self.hold((name,))
 
         async def wait() -> Any:
@@ -432,14 +455,28 @@ class User:
                 if isinstance(known, Lost):
                     raise lost_error(name, known.reason)
                 if isinstance(known, Seen):
-                    return self._let_go(self._read(known.value))
-                assert outcome is not None
+                    return await self._look_into(self._read(known.value), reads, operation)
+                assert reply is not None and outcome is not None
                 await asyncio.wait({outcome})
-                return self._let_go(self._keep(name, self._parts([name], outcome)[0]))
+                value = self._parts([name], outcome)[0]
+                reply.let_go()
+                return await self._look_into(value, reads, operation)
             finally:
+                if reply is not None:
+                    reply.let_go()
                 self.release(name)
 
         return wait
+
+    async def _look_into(self, value: Any, reads: bool, operation: Operation) -> Any:
+        inner = _names_in(value)
+        try:
+            if reads and inner:
+                operation.names += inner
+                await self.get(list(inner), None)
+        finally:
+            text = self._let_go(value)
+        return text
 
     def _let_go(self, value: Any) -> Any:
         """Of a value, what is not a reference."""
@@ -670,7 +707,7 @@ class _Thread:
         operation.names = tuple(names)
         if names:
             try:
-                waiting = await self._user.later(names[0])
+                waiting = await self._user.later(names[0], step.reads, operation)
             except SessionLost as e:
                 await self._user.record(operation, _raise(e))
                 return

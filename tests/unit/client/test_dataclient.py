@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
+import queue
 import threading
+from collections.abc import Sequence
 from concurrent import futures
 
 import grpc
 import pytest
 
+from ray.exceptions import GetTimeoutError
 from ray.util.client import protocol
 from ray.util.client.dataclient import DataClient
 from ray.util.client.named import NamedObjects
 from ray.util.client.pickling import Pickled
 from ray.util.client.recovery import Recovery
 from ray.util.client.session import wire
+from ray.util.client.session.client import Receipt
 from ray.util.client.session.conversation import Conversation
 from ray.util.client.session.errors import SessionError
 from ray.util.client.session.info import SessionState
@@ -102,13 +107,36 @@ def channel(servicer):
     server.stop(0).wait()
 
 
+class Holding:
+    """Holds what answers hand over; the names and their number are put into ``taken``, and again
+    into ``dropped`` when nobody holds them any more."""
+
+    taken: queue.SimpleQueue = queue.SimpleQueue()
+    dropped: queue.SimpleQueue = queue.SimpleQueue()
+
+    def __init__(self, names: Sequence[bytes], handing: int) -> None:
+        self._what = (tuple(names), handing)
+        self.taken.put(self._what)
+
+    def __del__(self) -> None:
+        self.dropped.put(self._what)
+
+
+@pytest.fixture
+def holding(monkeypatch):
+    """A :class:`Holding` that nothing has been put into."""
+    for queue_name in ("taken", "dropped"):
+        monkeypatch.setattr(Holding, queue_name, queue.SimpleQueue())
+    return Holding
+
+
 @pytest.fixture
 def begin(channel):
     """Begins a session, ``begin(recovery)``."""
     begun = []
 
     def begin(recovery: Recovery) -> DataClient:
-        data = DataClient(channel, [], 30, None, lambda: None, recovery)
+        data = DataClient(channel, [], 30, None, lambda: None, Holding, recovery)
         begun.append(data)
         data.start()
         data.Init(protocol.InitRequest())
@@ -205,3 +233,65 @@ def test_a_goodbye_is_said_until_it_is_taken(begin, servicer, goodbyes):
     data.close()
     assert servicer.goodbyes == goodbyes
     assert data.info().state is SessionState.CLOSED
+
+
+class HandingOut(Dying):
+    """Answers each get with names of two things; breaks off at a release, which it notes, and then
+    hands out what that may have crossed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released: queue.SimpleQueue = queue.SimpleQueue()
+        self.wanted = threading.Event()
+
+    def Datapath(self, requests, context):
+        begun = super().Datapath(self._noted(requests, context), context)
+        for answer in begun:
+            if self.released.qsize() and answer.WhichOneof("type") == "connection_info":
+                answer.connection_info.doubtful.append(b"c")
+                answer.connection_info.handing = 2**63
+            elif answer.req_id and answer.WhichOneof("type") == "connection_info":
+                self.wanted.wait(_PATIENCE_S)
+                got = protocol.GetResponse(valid=False, error=pickle.dumps(KeyError("no")))
+                got.handed.extend([b"a", b"b"])
+                got.handing = 7
+                answer = protocol.DataResponse(req_id=answer.req_id, get=got)
+            yield answer
+
+    def _noted(self, requests, context):
+        for request in requests:
+            if request.WhichOneof("type") == "release":
+                self.released.put(request.release)
+                context.abort(grpc.StatusCode.UNAVAILABLE, "broke")
+            if request.WhichOneof("type") != "withdraw":
+                yield request
+
+
+@pytest.mark.parametrize("servicer", [HandingOut()])
+def test_what_an_answer_hands_over_is_held_while_it_is_read(begin, servicer, holding):
+    servicer.wanted.set()
+    with pytest.raises(KeyError):
+        NamedObjects(begin(Recovery.REPLAY), "client").get([b"name"], None)
+    for told in (holding.taken, holding.dropped):
+        assert told.get(timeout=_PATIENCE_S) == ((b"a", b"b"), 7)
+
+
+@pytest.mark.parametrize("servicer", [HandingOut()])
+def test_what_an_answer_hands_over_that_nobody_waits_for_is_let_go_of(begin, servicer, holding):
+    with pytest.raises(GetTimeoutError):
+        NamedObjects(begin(Recovery.REPLAY), "client").get([b"name"], 0.1)
+    servicer.wanted.set()
+    assert holding.dropped.get(timeout=_PATIENCE_S) == ((b"a", b"b"), 7)
+
+
+@pytest.mark.parametrize("servicer", [HandingOut()])
+def test_what_a_release_may_have_crossed_is_handed_over_by_the_next_stream(
+    begin, servicer, holding
+):
+    data = begin(Recovery.REPLAY)
+    data.release([b"c"], [Receipt(b"a", 7, 2)])
+    release = servicer.released.get(timeout=_PATIENCE_S)
+    assert list(release.ids) == [b"c"]
+    assert [(r.name, r.handing, r.times) for r in release.receipts] == [(b"a", 7, 2)]
+    assert holding.dropped.get(timeout=_PATIENCE_S) == ((b"c",), 2**63)
+    assert holding.taken.get(timeout=0) == ((b"c",), 2**63)

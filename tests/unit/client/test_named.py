@@ -29,10 +29,8 @@ class Data:
             raise self.answer
         return protocol.DataResponse(put=self.answer)
 
-    def ReleaseObject(self, request):
-        if isinstance(self.answer, SessionClosed):
-            raise SessionClosed("it is over")
-        self.released.extend(request.ids)
+    def release(self, names):
+        self.released.extend(names)
 
 
 def put(data):
@@ -113,11 +111,27 @@ def pickled(name, events):
     return data
 
 
-def test_what_is_in_a_value_that_comes_too_late_is_let_go_of(events):
+def test_a_value_that_comes_too_late_is_not_read(events):
     race = Race(pickled("first", events), pickled("late", events))
     (value,) = NamedObjects(race, "client").get([b"name"], None)
-    assert value.name == "first"
-    assert events == ["late is held", "late is let go of", "first is held"]
+    assert value.name == "first" and events == ["first is held"]
+
+
+def test_what_an_answer_refers_to_is_held_until_it_has_been_read(events):
+    class HandingOver(Race):
+        def ask(self, kind, message, reply, needs):
+            reply.keep(Inside("handed"))
+            super().ask(kind, message, reply, needs)
+
+        def note(self, _):
+            events.append("read")
+
+        has_parts, value_limit = False, 0
+
+    over = HandingOver(pickled("", events), pickled("value", events))
+    over.known[1] = Ask.SERVER
+    (value,) = NamedObjects(over, "client").get([b"name"], None)
+    assert events == ["handed is held", "value is held", "read", "handed is let go of"]
 
 
 class Answering(Data):

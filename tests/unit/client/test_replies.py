@@ -1,5 +1,6 @@
 """What waits for answers of the data stream."""
 
+import weakref
 from concurrent.futures import Future
 
 import pytest
@@ -172,6 +173,21 @@ def test_parts_that_can_not_be_had(response, error):
     assert reply.done(response)
     reply.failed(SessionLost("later"))
     assert len(told) == 1 and isinstance(told[0], error)
+
+
+def test_parts_keep_what_they_refer_to_until_they_have_been_read():
+    reply, _, _ = parts_reply()
+    kept, late = Future(), Future()
+    refs = [weakref.ref(kept), weakref.ref(late)]
+    reply.keep(kept)
+    del kept
+    assert refs[0]() is not None
+    reply.let_go()
+    assert refs[0]() is None
+    # The answer of a get that its caller has left may still come.
+    reply.keep(late)
+    del late
+    assert refs[1]() is None
 
 
 def test_what_is_restored_answers_the_first_submission_once():

@@ -14,6 +14,7 @@ from ray.util.client import protocol
 from ray.util.client.limits import GRPC_OPTIONS
 from ray.util.client.server import jobs
 from ray.util.client.server.dataservicer import DataServicer
+from ray.util.client.server.handouts import Handouts
 
 # Only a test that would otherwise hang waits this long, in seconds.
 TOO_LONG = 30.0
@@ -64,7 +65,9 @@ class FakeServicer:
     def has_begun(self) -> bool:
         return False
 
-    def pickled(self, value: Any, client_id: str, source: Optional[bytes] = None) -> bytes:
+    def pickled(
+        self, value: Any, client_id: str, source: Optional[bytes] = None, names: Any = None
+    ) -> bytes:
         return cloudpickle.dumps(value)
 
     def PrepRuntimeEnv(self, request: Any) -> Any:
@@ -89,6 +92,9 @@ class FakeServicer:
         if request.ids[0] == b"unknown":
             raise ValueError("not found")
         self.waiting.put(callback)
+
+    def begin_handing(self, client_id: str) -> Handouts:
+        return Handouts()
 
     def release(self, client_id: str, id: bytes) -> bool:
         return id == b"held"

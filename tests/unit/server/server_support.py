@@ -59,6 +59,8 @@ class Client:
         self.metadata = [("client_id", client_id)]
         self.driver = protocol.Stub(server.channel, protocol.DRIVER)
         self._req_ids = itertools.count(2)
+        # Number of the hand-outs of the last answer that had any.
+        self.handing = 0
         self.stream = Stream(
             server.channel,
             {

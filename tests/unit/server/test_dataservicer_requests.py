@@ -13,6 +13,7 @@ from ray.util.client import protocol
 from ray.util.client.cache import INIT_REQ_ID
 from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE
 from ray.util.client.server.datapath import DataStream
+from ray.util.client.server.handouts import Handouts
 from ray.util.client.server.inbox import Closed, Inbox, Ready
 from ray.util.client.server.sessions import Session
 from ray.util.client.session.chunks import ChunkAssembly
@@ -255,6 +256,17 @@ def test_releases_are_answered_one_by_one(bench: Bench) -> None:
     stream = bench.begin()
     answer = stream.ask(2, release=protocol.ReleaseRequest(ids=[b"held", b"other"]))
     assert list(answer.release.ok) == [True, False]
+
+
+def test_what_the_stream_before_may_have_lost_is_told_once(bench: Bench) -> None:
+    stream = bench.begin()
+    handouts = Handouts([b"lost"])
+    bench.work.begin_handing = lambda client_id: handouts
+    again = reconnect(bench, stream)
+    question = {"connection_info": protocol.ConnectionInfoRequest()}
+    first, second = (again.ask(0, **question).connection_info for _ in range(2))
+    assert (list(first.doubtful), first.handing) == ([b"lost"], handouts.number)
+    assert (list(second.doubtful), second.handing) == ([], 0)
 
 
 def test_a_failed_kill_says_so(bench: Bench) -> None:

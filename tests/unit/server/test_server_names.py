@@ -55,7 +55,15 @@ def task(client: Client, function: bytes, tokens: List[bytes], *args: Any, **mor
 
 def get(client: Client, *ids: bytes, **more: Any) -> Any:
     request = protocol.GetRequest(ids=list(ids), asynchronous=True, parts=True, **more)
-    return values(client.ask(get=request).get)
+    answer = client.ask(get=request).get
+    client.handing = answer.handing or client.handing
+    return values(answer)
+
+
+def release(client: Client, name: bytes, times: int, handing: int = 0) -> None:
+    receipt = {"name": name, "handing": handing or client.handing, "times": times}
+    answer = client.ask(release=protocol.ReleaseRequest(ids=[name], receipts=[receipt])).release
+    assert list(answer.ok) == [True]
 
 
 class Named(cloudpickle.pickle.Unpickler):
@@ -168,9 +176,36 @@ def test_results_refer_by_the_client_s_names(client: Client) -> None:
     refs = [client.ref(name), client.ref(inner)]
     client.ask(task=task(client, identity, [outer], refs))
     assert get(client, outer) == [[("Object", name), ("Object", inner)]]
-    client.ask(release=protocol.ReleaseRequest(ids=[name]))
+    release(client, name, times=1)
     ((first, _),) = get(client, outer)
     assert first[1] != name and get(client, first[1]) == ["named"]
+
+
+def test_what_an_answer_on_its_way_refers_to_outlives_its_release(client: Client) -> None:
+    name, outer = token(), token()
+    client.put(cloudpickle.dumps("named"), register_as=name)
+    identity = client.put_value(lambda x: x)
+    client.ask(task=task(client, identity, [outer], [client.ref(name)]))
+    for _ in range(2):
+        assert get(client, outer) == [[("Object", name)]]
+    # The client has got the first one of the two answers and let go of what it had by then.
+    release(client, name, times=1)
+    assert get(client, name) == ["named"]
+    release(client, name, times=1)
+    with pytest.raises(ValueError, match="not found for client"):
+        get(client, name)
+
+
+def test_each_stream_counts_what_it_has_handed_out(client: Client) -> None:
+    name, outer = token(), token()
+    client.put(cloudpickle.dumps("named"), register_as=name)
+    client.put(client.arguments(client.ref(name)), register_as=outer)
+    assert get(client, outer) == [((("Object", name),), {})]
+    release(client, name, times=1, handing=1)
+    assert get(client, name) == ["named"]
+    release(client, name, times=1)
+    with pytest.raises(ValueError, match="not found for client"):
+        get(client, name)
 
 
 def test_actors_have_names_too(client: Client) -> None:
@@ -306,7 +341,7 @@ def test_what_is_in_a_value_is_had_again_under_its_old_name(heir: Client) -> Non
     result = token()
     heir.ask(task=task(heir, heir.put_value(lambda x: x * 2), [result], heir.ref(old)))
     assert get(heir, result) == ["secondsecond"]
-    heir.ask(release=protocol.ReleaseRequest(ids=[old]))
+    release(heir, old, times=1)
     assert get(heir, outer)[0]["list"][1] != ("Object", old)
 
 

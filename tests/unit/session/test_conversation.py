@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ray.util.client.session.client import Kind, Request, State
-from ray.util.client.session.conversation import Conversation
+from ray.util.client.session.client import Kind, Receipt, Request, State
+from ray.util.client.session.conversation import Adoption, Conversation
 from ray.util.client.session.errors import SessionLost
 from ray.util.client.session.journal import Journal, Reason, Submission
 from ray.util.client.session.journal import Kind as Entered
@@ -305,6 +305,47 @@ def test_a_release_takes_along_what_was_restored_for_others():
     release = Request(0, Kind.RELEASE, "r", concerns=(b"b",))
     say(t, release)
     assert release.concerns == (b"b", b"a")
+
+
+def release(*names, receipts=()):
+    return Request(0, Kind.RELEASE, None, concerns=names, receipts=receipts)
+
+
+def test_what_is_held_again_is_not_let_go_of_by_what_still_stands_in_line():
+    t = talk()
+    say(t, submitted(b"a", retries=3), submitted(b"b"))
+    t.admit(release(b"a", b"b"))
+    t.admit(Adoption(b"a"))
+    assert released(t) == [(b"b",)]
+    assert t.journal.holds(b"a")
+    t.admit(release(b"a"))
+    assert released(t) == [(b"a",)]
+    assert not t.journal.holds(b"a")
+
+
+@pytest.mark.parametrize("incarnation", [1, 2])
+def test_what_is_held_again_is_not_let_go_of_by_what_is_sent_once_more(incarnation):
+    t = talk()
+    say(t, submitted(b"p", Entered.PUT), submitted(b"q", Entered.PUT))
+    say(t, submitted(b"t", Entered.TASK, b"p", b"q", retries=3), release(b"p", b"q"))
+    t.admit(Adoption(b"p"))
+    another(t, incarnation, handed=3)
+    assert (b"q",) in released(t)
+    assert t.journal.holds(b"p") and not t.journal.holds(b"q")
+
+
+def test_receipts_go_though_what_they_tell_of_is_still_needed():
+    t = talk()
+    say(t, submitted(b"a", Entered.ACTOR, retries=3))
+    say(t, submitted(b"c", Entered.CALL, b"a", retries=3))
+    t.settle(2)
+    t.journal.finished(b"c")
+    another(t)
+    drained(t)
+    receipts = (Receipt(b"a", 7, 1),)
+    t.admit(release(b"a", receipts=receipts))
+    (sent,) = list(iter(t.take, None))
+    assert (sent.concerns, sent.receipts) == ((), receipts)
 
 
 def test_a_withdrawn_get_is_not_sent():

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -33,8 +33,15 @@ from ray.util.client.replies import (
 )
 from ray.util.client.rpc_errors import grace_period_over, reason, recoverable, session_lost
 from ray.util.client.session import wire
-from ray.util.client.session.client import UNTRACKED, ClientSession, Kind, Request, State
-from ray.util.client.session.conversation import Conversation, Note
+from ray.util.client.session.client import (
+    UNTRACKED,
+    ClientSession,
+    Kind,
+    Receipt,
+    Request,
+    State,
+)
+from ray.util.client.session.conversation import Adoption, Conversation, Note
 from ray.util.client.session.errors import SessionLost
 from ray.util.client.session.info import SessionInfo, SessionState
 from ray.util.client.session.journal import Entry, Journal, Outcome, Submission
@@ -64,6 +71,8 @@ class DataClient:
         context: the client context that the session belongs to. References that come with answers
             are made in it.
         on_lost: called once, on the data thread, if the session is lost, before anybody hears.
+        on_handed: called on the data thread with the names that an answer refers to and the number
+            of these hand-outs; what it returns holds them.
         recovery: what is to be restored after a death of the server.
         limits: of what is kept for that; by default what the environment says.
     """
@@ -75,6 +84,7 @@ class DataClient:
         grace_period: float,
         context: Any,
         on_lost: Callable[[], None],
+        on_handed: Callable[[Sequence[bytes], int], Any],
         recovery: Recovery = Recovery.REPLAY,
         limits: Limits | None = None,
     ) -> None:
@@ -83,6 +93,7 @@ class DataClient:
         self._grace_period = grace_period
         self._context = context
         self._on_lost = on_lost
+        self._on_handed = on_handed
         self._core = Conversation(grace_period, WireSpeech(), recovery is not Recovery.OFF)
         self._lock = threading.Lock()
         self._recovery = recovery
@@ -90,7 +101,7 @@ class DataClient:
         folder = self._limits.spill_folder
         self._spilling = None if folder is None else SpillStore(folder)
         # What callers have handed over and the session's core does not know yet.
-        self._arrivals: deque[Request | Note] = deque()
+        self._arrivals: deque[Request | Adoption | Note] = deque()
         # Locked while there is nothing to send. A bare lock, since callers touch it.
         self._gate = threading.Lock()
         self._state_changed = threading.Condition(self._lock)
@@ -226,9 +237,16 @@ class DataClient:
         )
         return self._await(reply).terminate
 
-    def ReleaseObject(self, request: Any) -> None:
-        """Tells that nobody here holds the objects and actors of a ReleaseRequest any more."""
-        self._hand_over(Request(UNTRACKED, Kind.RELEASE, None, concerns=tuple(request.ids)))
+    def release(self, names: Iterable[bytes], receipts: Iterable[Receipt] = ()) -> None:
+        """Tells that nobody here holds these objects and actors any more. Never waits or raises.
+
+        ``receipts``: of what was handed out until then.
+        """
+        if not self._session.ended:
+            request = Request(UNTRACKED, Kind.RELEASE, None, concerns=tuple(names))
+            request.receipts = tuple(receipts)
+            self._arrivals.append(request)
+            self._wake()
 
     def Schedule(
         self, task: Any, futures: Sequence[Any], retries: int = 0, payload: Any = None
@@ -286,6 +304,11 @@ class DataClient:
             if not self._session.ended:
                 self._let_in()
             return [journal.outcome(name) for name in names]
+
+    def adopt(self, name: bytes) -> None:
+        """An answer has brought a name that nobody here held. Never waits."""
+        if not self._session.ended:
+            self._arrivals.append(Adoption(name))
 
     def note(self, what: Note) -> None:
         """Tells the journal something, in its turn among the requests. Never waits."""
@@ -561,6 +584,7 @@ class DataClient:
     def _opened(self, feed: Feed, told: Any) -> None:
         """The stream is open. ``told``: the answer to its first message, if it had one."""
         incarnation, handed = self._heard_of(told)
+        doubtful = None if told is None else told.connection_info
         with self._lock:
             if self._session.ended:
                 feed.opened = self._session.state is State.CLOSED
@@ -580,6 +604,9 @@ class DataClient:
             recovered = self._recovered()
         for reply, error in told:
             reply.failed(error)
+        if doubtful is not None and doubtful.doubtful:
+            # What nobody here holds is released again with this.
+            self._on_handed(doubtful.doubtful, doubtful.handing)
         if incarnation is not None and before is not None:
             self._report = reports.Report(before, incarnation, reopened)
         self._log_recovery(recovered)
@@ -625,10 +652,19 @@ class DataClient:
             waiter = None if request is None else request.waiter
             whole = waiter is None or request.kind is not Kind.GET
             recovered = self._settle(req_id) if whole else None
+        if request is None or request.kind is Kind.GET:
+            self._take_over(response.get, waiter)
         if waiter is not None and waiter.done(response) and not whole:
             with self._lock:
                 recovered = self._settle(req_id)
         self._log_recovery(recovered)
+
+    def _take_over(self, got: Any, waiter: Any) -> None:
+        """Holds what an answer hands over: for its waiter, or for a moment if nobody wants it."""
+        if got.handed:
+            held = self._on_handed(got.handed, got.handing)
+            if waiter is not None:
+                waiter.keep(held)
 
     def _settle(self, req_id: int) -> float | None:
         if self._core.settle(req_id):

@@ -65,10 +65,16 @@ class Feed:
             acknowledge = protocol.AcknowledgeRequest(req_id=request.message)
             request.message = protocol.DataRequest(acknowledge=acknowledge)
         elif request.kind is Kind.RELEASE:
-            release = protocol.ReleaseRequest(ids=request.concerns)
-            request.message = protocol.DataRequest(release=release)
+            request.message = protocol.DataRequest(release=_release(request))
         elif request.kind is Kind.WITHDRAW:
             withdraw = protocol.WithdrawRequest(req_id=request.target.req_id)
             request.message = protocol.DataRequest(withdraw=withdraw)
         request.message.req_id = request.req_id
         return True
+
+
+def _release(request: Request) -> Any:
+    message = protocol.ReleaseRequest(ids=request.concerns)
+    for name, handing, times in request.receipts:
+        message.receipts.add(name=name, handing=handing, times=times)
+    return message

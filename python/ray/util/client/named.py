@@ -7,7 +7,6 @@ in one place, by the session and its journal.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +21,6 @@ from ray.util.client.pickling import Named, Pickled, unpickle_from_server
 from ray.util.client.replies import BlockingReply, PartsReply, TicketReply, WaitReply, error_from
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.conversation import Filed
-from ray.util.client.session.errors import SessionError
 from ray.util.client.session.journal import Ask, Journal, Kind, Lost, Seen, Submission
 from ray.util.client.slot import Slot
 from ray.util.client.speech import NO_ARGUMENTS
@@ -99,8 +97,7 @@ class NamedObjects:
 
     def _let_go(self, token: bytes) -> None:
         """Nobody will ever hold what has that name."""
-        with contextlib.suppress(SessionError):
-            self._data.ReleaseObject(protocol.ReleaseRequest(ids=[token]))
+        self._data.release([token])
 
     def schedule(
         self, task: Any, count: int, submission: Submission, payload: Any
@@ -146,21 +143,18 @@ class NamedObjects:
             if isinstance(outcome, Lost):
                 raise lost_error(name, outcome.reason)
             if isinstance(outcome, Seen):
-                found[name] = _read(outcome.value)
+                found[name] = _value_of(outcome.value)
             else:
                 wanted.append(name)
         if wanted:
-            for name, part in zip(wanted, self._fetch(wanted, timeout)):
-                found[name] = self._keep(name, part)
+            found.update(zip(wanted, self._fetch(wanted, timeout)))
         return [found[name] for name in names]
 
     def _keep(self, name: bytes, part: Any) -> Any:
         (outcome,) = self._data.outcomes([name])
         if isinstance(outcome, Seen):
             # Another thread has seen it, and the task may have been run again since.
-            if bytes(part) != outcome.value.data:
-                _let_go_of_what_is_in(part)
-            return _read(outcome.value)
+            return _value_of(outcome.value)
         value, named = unpickle_from_server(part)
         if named:
             self._note_inside(name, named)
@@ -212,17 +206,20 @@ class NamedObjects:
             arrived = outcome.wait(_ANSWER_SLACK_S if now else timeout)
             if not arrived and reply.pieces:
                 arrived = outcome.wait()  # A transfer that has begun may go on.
+            if not arrived:
+                raise GetTimeoutError("The objects did not arrive in time.")
+            return self._read(names, outcome.result())
         finally:
             if not arrived:
                 self._data.withdraw(request)
-        if not arrived:
-            raise GetTimeoutError("The objects did not arrive in time.")
-        parts = outcome.result()
+            reply.let_go()
+
+    def _read(self, names: list[bytes], parts: list[Any] | Exception) -> list[Any]:
         if isinstance(parts, Exception):
             if len(names) == 1:
                 self._note_error(names[0], parts)
             raise parts
-        return parts
+        return [self._keep(name, part) for name, part in zip(names, parts)]
 
     def _note_error(self, name: bytes, error: Exception) -> None:
         # What the task itself raised is its value; that the connection broke, say, is not.
@@ -236,7 +233,7 @@ class NamedObjects:
             callback(lost_error(name, outcome.reason))
             return
         if isinstance(outcome, Seen):
-            callback(_value_or_error(lambda: _read(outcome.value)))
+            callback(_value_or_error(lambda: _value_of(outcome.value)))
             return
         message = protocol.DataRequest(
             get=protocol.GetRequest(ids=[name], asynchronous=True, parts=True)
@@ -245,11 +242,14 @@ class NamedObjects:
         def tell(parts: list[Any] | Exception) -> None:
             if isinstance(parts, Exception):
                 self._note_error(name, parts)
-                callback(parts)
+                value: Any = parts
             else:
-                callback(_value_or_error(lambda: self._keep(name, parts[0])))
+                value = _value_or_error(lambda: self._keep(name, parts[0]))
+            reply.let_go()
+            callback(value)
 
-        self._data.ask(RequestKind.GET, message, PartsReply(message, tell), (name,))
+        reply = PartsReply(message, tell)
+        self._data.ask(RequestKind.GET, message, reply, (name,))
 
     def wait(self, names: list[bytes], num_returns: int, timeout: float | None) -> set[bytes]:
         """Names, at least ``num_returns`` of the distinct ones given, that are ready in time."""
@@ -292,16 +292,10 @@ class NamedObjects:
         return ready
 
 
-def _read(seen: SeenValue) -> Any:
+def _value_of(seen: SeenValue) -> Any:
     if seen.is_error:
         raise error_from(seen.data)
     return unpickle_from_server(seen.data)[0]
-
-
-def _let_go_of_what_is_in(part: Any) -> None:
-    """The server holds what a value refers to until it hears that the client does not."""
-    with contextlib.suppress(Exception):
-        unpickle_from_server(part)
 
 
 def _value_or_error(read: Callable[[], Any]) -> Any:

@@ -175,6 +175,8 @@ class PartsReply:
     def __init__(self, request: Any, tell: Callable[[list[Any] | Exception], None]) -> None:
         self._request = request
         self._tells = [tell]
+        self._held: list[Any] = []
+        self._over = False
         self._data = bytearray()
         self._sizes: Sequence[int] = ()
         self._next_chunk = 0
@@ -183,6 +185,17 @@ class PartsReply:
     def pieces(self) -> int:
         """How many pieces have arrived."""
         return self._next_chunk
+
+    def keep(self, held: Any) -> None:
+        """Keeps what holds the things that the values refer to, until :meth:`let_go`."""
+        self._held.append(held)
+        if self._over:
+            self._held.clear()
+
+    def let_go(self) -> None:
+        """The values have been read, or nobody wants them any more."""
+        self._over = True
+        self._held.clear()
 
     def restart(self) -> None:
         """Forgets the pieces: another incarnation will send the values, from their beginning."""

@@ -44,11 +44,11 @@ from ray.util.client.named import NamedObjects
 from ray.util.client.pickling import Pickled, pickle_for_server
 from ray.util.client.recovery import Limits, Recovery
 from ray.util.client.refs import ClientActorRef, ClientObjectRef
-from ray.util.client.releases import Releases
+from ray.util.client.releases import Handed, Releases
 from ray.util.client.replies import error_from
 from ray.util.client.rpc_errors import decode_exception
 from ray.util.client.session import wire
-from ray.util.client.session.client import State
+from ray.util.client.session.client import Receipt, State
 from ray.util.client.session.errors import ServerStartFailed
 from ray.util.client.session.journal import Kind, Submission
 from ray.util.client.slot import Slot
@@ -151,6 +151,7 @@ class Worker:
             self._grace_period,
             ray.get_context(),
             on_lost=lambda: auto_init.forbid(self),
+            on_handed=lambda names, handing: Handed(self, names, handing),
             recovery=self._recovery,
             limits=self._limits,
         )
@@ -614,7 +615,7 @@ class Worker:
         """One more reference of this client holds ``id``. ``minted``: this client has named it."""
         first = self._releases.retain(id)
         if first and not minted and self._by_name is not None:
-            self.data_client.note(lambda journal: journal.adopt(id))
+            self.data_client.adopt(id)
 
     def name_of(self, id: bytes) -> bytes:
         """The name on the wire of what the cluster calls ``id``."""
@@ -626,15 +627,21 @@ class Worker:
             self._tokens[id] = name
             self._cluster_ids[name] = id
 
+    def call_handed(self, names: Sequence[bytes], handing: int) -> None:
+        """An answer has come that refers to these. One more reference to each, for a while."""
+        for name in names:
+            self.call_retain(name)
+        self._releases.note_handed(names, handing)
+
     def call_release(self, id: bytes | Future) -> None:
         """One reference less. May be called from destructors."""
         if not self.closed:
             self._releases.release(id)
 
-    def _send_release(self, ids: list[bytes]) -> None:
+    def _send_release(self, ids: list[bytes], receipts: list[Receipt]) -> None:
         for id in ids:
             self._tokens.pop(self._cluster_ids.pop(id, b""), None)
-        self.data_client.ReleaseObject(protocol.ReleaseRequest(ids=ids))
+        self.data_client.release(ids, receipts)
 
     # -- functions and classes that were declared before the session
 

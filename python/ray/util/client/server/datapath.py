@@ -7,12 +7,14 @@ many times over.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from ray.util.client import protocol
 from ray.util.client.server.gathering import Failure, Values
+from ray.util.client.server.handouts import Handouts
 from ray.util.client.server.inbox import Answer, Closed, Inbox, Ready
 from ray.util.client.server.outbox import Outbox
 from ray.util.client.server.payloads import failed_get, parts_responses, value_responses
@@ -61,6 +63,7 @@ class DataStream:
         self._context = context
         self._connection_info = connection_info
         self._session: Session
+        self._handouts: Handouts
         self._outbox: Outbox
         self._assemblies = {"put": ChunkAssembly("put"), "task": ChunkAssembly("task")}
         self._sending: Deque[Tuple[int, Iterator[Any]]] = deque()
@@ -105,6 +108,7 @@ class DataStream:
     def begin(self, session: Session) -> None:
         """From now on the stream serves this session."""
         self._session = session
+        self._handouts = self._servicer.begin_handing(session.client_id)
         self._outbox = Outbox(lambda: wire.CAP_BATCHES in session.capabilities)
 
     @property
@@ -212,13 +216,19 @@ class DataStream:
         if isinstance(value, Failure):
             responses = iter((failed_get(value.error),))
         elif isinstance(value, Values):
-            responses = parts_responses(names, value.values, self._pickled, first_chunk)
+            hand = functools.partial(self._handouts.hand, ready.req_id)
+            responses = parts_responses(names, value.values, self._pickled, hand, first_chunk)
         else:
             responses = value_responses(value, self._pickled, first_chunk)
         self._sending.append((ready.req_id, responses))
 
-    def _pickled(self, value: Any, source: Optional[bytes] = None) -> bytes:
-        return self._servicer.pickled(value, self._session.client_id, source)
+    def _pickled(
+        self,
+        value: Any,
+        source: Optional[bytes] = None,
+        names: Optional[Dict[bytes, None]] = None,
+    ) -> bytes:
+        return self._servicer.pickled(value, self._session.client_id, source, names)
 
     def _next_chunk(self) -> Iterator[Any]:
         req_id, responses = self._sending[0]
@@ -294,6 +304,7 @@ class DataStream:
 
     def _withdraw(self, request: Any) -> None:
         self._asked.pop(request.withdraw.req_id, None)
+        self._handouts.withdrawn(request.withdraw.req_id)
 
     def _put(self, whole: _Whole) -> Any:
         if whole.error is not None:
@@ -311,9 +322,11 @@ class DataStream:
         return self._servicer.pick(request.pick, self._session.client_id)
 
     def _release(self, request: Any) -> Any:
-        client_id = self._session.client_id
+        client_id, release = self._session.client_id, request.release
+        for receipt in release.receipts:
+            self._handouts.received(receipt.handing, receipt.name, receipt.times)
         return protocol.ReleaseResponse(
-            ok=[self._servicer.release(client_id, id) for id in request.release.ids]
+            ok=[self._servicer.release(client_id, id) for id in release.ids]
         )
 
     def _terminate(self, request: Any) -> Any:
@@ -333,10 +346,15 @@ class DataStream:
     def _info(self, request: Any) -> Any:
         info = _ours(protocol.ConnectionInfoResponse, self._connection_info())
         info.incarnation = self._session.incarnation
+        doubtful = self._handouts.take_doubtful()
+        if doubtful:
+            info.doubtful.extend(doubtful)
+            info.handing = self._handouts.number
         return info
 
     def _acknowledge(self, request: Any) -> None:
         self._session.cache.cleanup(request.acknowledge.req_id)
+        self._handouts.acknowledged(request.acknowledge.req_id)
 
     def _cleanup(self, request: Any) -> Any:
         self._session.asked_to_end = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, Sequence
 
 import ray.cloudpickle as cloudpickle
 from ray.util.client import protocol
@@ -66,26 +66,46 @@ def value_responses(
 def parts_responses(
     names: Sequence[bytes],
     values: Sequence[Any],
-    pickled: Callable[[Any, bytes], bytes],
+    pickled: Callable[[Any, bytes, Dict[bytes, None]], bytes],
+    hand: Callable[[Iterable[bytes]], int],
     first_chunk: int = 0,
 ) -> Iterator[Any]:
     """Yields GetResponses that carry the values one behind the other, each pickled by itself.
 
-    Arguments, and what becomes of a value that can't be serialised, as in :func:`value_responses`;
-    ``names`` are those of the objects that have the values.
+    The first one tells what the values refer to, whichever piece it carries: each stream counts
+    its own hand-outs.
+
+    Args:
+        names: of the objects that have the values.
+        values: theirs.
+        pickled: pickles one for the client: the value, its object's name, and what gets the names
+            of what it refers to.
+        hand: notes that the stream's answer refers to these; returns the hand-outs' number.
+        first_chunk: index of the first chunk wanted.
     """
+    inside: Dict[bytes, None] = {}
     try:
-        parts = [pickled(value, name) for name, value in zip(names, values)]
+        parts = [pickled(value, name, inside) for name, value in zip(names, values)]
         sizes = [len(part) for part in parts]
         data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
     except Exception as e:  # Pickling runs the value's own code, which may raise anything.
-        yield failed_get(e)
+        yield _handing(failed_get(e), inside, hand)
         return
     del values, parts
     for piece in _pieces(data, first_chunk):
         piece.sizes.extend(sizes)
-        sizes = []  # The first piece told them; a client that asks for later ones knows them.
-        yield piece
+        yield _handing(piece, inside, hand)
+        # The first piece told these; a client that asks for later ones knows the sizes.
+        sizes, inside = [], {}
+
+
+def _handing(
+    response: Any, names: Dict[bytes, None], hand: Callable[[Iterable[bytes]], int]
+) -> Any:
+    if names:
+        response.handing = hand(names)
+        response.handed.extend(names)
+    return response
 
 
 def _pieces(data: memoryview, first_chunk: int) -> Iterator[Any]:

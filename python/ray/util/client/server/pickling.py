@@ -13,7 +13,15 @@ from ray.util.client.server.server_pickler import ServerPickler
 
 
 class _NamingPickler(ServerPickler):
-    """Calls objects and actors by the names that the client has given to them."""
+    """Calls objects and actors by the names that the client has given to them.
+
+    Args:
+        names: the names of all that is referred to are added to it.
+    """
+
+    def __init__(self, names: Dict[bytes, None], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._names = names
 
     def persistent_id(self, obj: Any) -> Any:
         if isinstance(obj, ray.ObjectRef):
@@ -23,6 +31,7 @@ class _NamingPickler(ServerPickler):
         else:
             return None
         name = self._name_of(id)
+        self._names[name] = None
         if name == id:
             return self._by_id(obj)
         return self._stub(kind, name)
@@ -63,7 +72,11 @@ class _SourcePickler(_NamingPickler):
 
 
 def pickle_for_client(
-    value: Any, client_id: str, servicer: Any, source: Optional[bytes] = None
+    value: Any,
+    client_id: str,
+    servicer: Any,
+    source: Optional[bytes] = None,
+    names: Optional[Dict[bytes, None]] = None,
 ) -> bytes:
     """Pickles a value; what it refers to is kept for the client.
 
@@ -72,12 +85,13 @@ def pickle_for_client(
         client_id: whose names are used.
         servicer: the ``RayletServicer`` that keeps what the value refers to.
         source: the name of the object that has the value, for a client that restores things.
+        names: gets the names of what the value refers to, also if pickling fails half-way.
 
     Raises:
         Exception: the value can't be pickled; what its own code raises.
     """
     with io.BytesIO() as file:
-        to = (client_id, servicer, file)
+        to = ({} if names is None else names, client_id, servicer, file)
         if source is None:
             pickler = _NamingPickler(*to, protocol=None)
         else:

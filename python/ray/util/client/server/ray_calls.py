@@ -21,11 +21,16 @@ class RayCalls:
         return loads_from_client(data, servicer)
 
     def pickled(
-        self, value: Any, client_id: str, servicer: Any, source: Optional[bytes] = None
+        self,
+        value: Any,
+        client_id: str,
+        servicer: Any,
+        source: Optional[bytes] = None,
+        names: Optional[Dict[bytes, None]] = None,
     ) -> bytes:
         """See :func:`pickling.pickle_for_client`."""
         with disable_client_hook():
-            return pickle_for_client(value, client_id, servicer, source)
+            return pickle_for_client(value, client_id, servicer, source, names)
 
     def put(self, value: Any) -> Any:
         """Stores a value; returns its reference."""

@@ -13,6 +13,7 @@ from ray._private.client_mode_hook import disable_client_hook
 from ray.experimental import internal_kv
 from ray.util.client import protocol
 from ray.util.client.server import gathering, jobs, queries, waiting
+from ray.util.client.server.handouts import Handouts
 from ray.util.client.server.held import Held, TokenReused
 from ray.util.client.server.lifetime import RayLifetime
 from ray.util.client.server.lost import vanished_actor
@@ -83,6 +84,10 @@ class RayletServicer:
     def PrepRuntimeEnv(self, request: Any, context: Any = None) -> Any:
         """Does nothing: the runtime env comes with Init. Old clients ask all the same."""
         return protocol.PrepRuntimeEnvResponse()
+
+    def begin_handing(self, client_id: str) -> Handouts:
+        """Another data stream of the client begins. Returns the hand-outs of its answers."""
+        return self.held.begin_handing(client_id)
 
     def release(self, client_id: str, id: bytes) -> bool:
         """Drops one object or actor handle; False if the client has no such thing."""
@@ -233,15 +238,18 @@ class RayletServicer:
         pickled = functools.partial(self.pickled, client_id=client_id)
         yield from value_responses(values, pickled, request.start_chunk_id)
 
-    def pickled(self, value: Any, client_id: str, source: Optional[bytes] = None) -> bytes:
+    def pickled(
+        self,
+        value: Any,
+        client_id: str,
+        source: Optional[bytes] = None,
+        names: Optional[Dict[bytes, None]] = None,
+    ) -> bytes:
         """Pickles a value for a client; what it refers to is kept for it.
 
-        ``source``: the name of the object that has the value, for a client that restores things.
-
-        Raises:
-            Exception: it can't be pickled; what its own code raises.
+        Arguments and errors as those of :func:`pickling.pickle_for_client`.
         """
-        return self._ray.pickled(value, client_id, self, source)
+        return self._ray.pickled(value, client_id, self, source, names)
 
     def WaitObject(self, request: Any, context: Any = None) -> Any:
         """Waits until some objects are ready. What was lost is ready: getting it raises at once."""

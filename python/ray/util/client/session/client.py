@@ -109,6 +109,20 @@ FATES: dict[Kind, Fate] = {
 }
 
 
+class Receipt(NamedTuple):
+    """So many hand-outs of a name have arrived, of those of one stream of the server's.
+
+    Attributes:
+        name: what was handed out.
+        handing: the number of the hand-outs.
+        times: how many came since the last receipt of that name.
+    """
+
+    name: bytes
+    handing: int
+    times: int
+
+
 @dataclass(eq=False)
 class Request:
     """One message of the data stream and what is known of it.
@@ -125,6 +139,8 @@ class Request:
             -1 is without limit. Counts down.
         needs: names of what must exist on the server before it is sent.
         concerns: names that it releases, or ends.
+        receipts: of what it releases, and of what is released later because others need it.
+        filed: of a release: whether the journal has been told.
         target: the request that it withdraws.
         payload: bytes that are too many to lie in the message; None if there are none.
         submission: opaque to this module: what the journal is to know of it; None where the journal
@@ -141,6 +157,8 @@ class Request:
     retries: int = 0
     needs: tuple[bytes, ...] = ()
     concerns: tuple[bytes, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    filed: bool = False
     target: Any = None
     payload: Any = None
     submission: Any = None

@@ -85,6 +85,12 @@ class Filed(NamedTuple):
     waiter: Any
 
 
+class Adoption(NamedTuple):
+    """An answer has brought a name that the user did not hold (any more), and holds now."""
+
+    name: bytes
+
+
 Note = Callable[[Journal], Any]
 
 # Looking a member up in its enumeration costs as much as a call, and these are asked of all.
@@ -117,6 +123,8 @@ class Conversation:
         self._speech = speech
         self._outlives_server = outlives_server
         self._told: list[tuple[Any, Exception]] = []
+        # Names whose release stands in line and was never sent, with it.
+        self._letting_go: dict[bytes, Request] = {}
         # What a recovery restores at once and has had no answer yet, of how many.
         self._restoring: set[Request] = set()
         self._restoring_of = 0
@@ -124,16 +132,29 @@ class Conversation:
 
     # -- what callers want
 
-    def admit(self, arrival: Request | Note) -> None:
-        """A caller's request stands in line from now on; a note to the journal is taken.
+    def admit(self, arrival: Request | Adoption | Note) -> None:
+        """A caller's request stands in line from now on; what the journal is told it knows.
 
         Raises:
             Exception: the session has ended; the error is the cause of that.
         """
         if isinstance(arrival, Request):
             self.session.queue(arrival)
-        elif self.journal is not None:
+            if arrival.kind is _RELEASE and self.journal is not None:
+                self._letting_go.update(dict.fromkeys(arrival.concerns, arrival))
+        elif self.journal is None:
+            return
+        elif isinstance(arrival, Adoption):
+            self._adopt(arrival.name, self.journal)
+        else:
             arrival(self.journal)
+
+    def _adopt(self, name: bytes, journal: Journal) -> None:
+        release = self._letting_go.pop(name, None)
+        if release is not None:
+            # It was decided on before, and the journal would take it for newer than this.
+            release.concerns = tuple(each for each in release.concerns if each != name)
+        journal.adopt(name)
 
     def take(self) -> Request | None:
         """The next request to send, after what it needs; None if there is none.
@@ -178,7 +199,7 @@ class Conversation:
                 self._told.append((request.waiter, error))
                 return False
         self._file(request, journal)
-        if request.kind is _RELEASE and not request.concerns:
+        if request.kind is _RELEASE and not request.concerns and not request.receipts:
             self.session.strike(request)
             return False
         return True
@@ -196,8 +217,7 @@ class Conversation:
 
     def _file(self, request: Request, journal: Journal) -> None:
         if request.kind is _RELEASE:
-            free = [name for name in request.concerns if journal.drop(name)]
-            request.concerns = (*free, *journal.take_unneeded())
+            self._file_release(request, journal)
             return
         if request.concerns:
             self._note_end(request, journal)
@@ -224,6 +244,13 @@ class Conversation:
             self.unspilled.append(entry)
         elif recorded is Recorded.NEARLY_FULL:
             self.nearly_full = True
+
+    def _file_release(self, request: Request, journal: Journal) -> None:
+        for name in request.concerns:
+            self._letting_go.pop(name, None)
+        free = [name for name in _let_go(request, journal) if journal.drop(name)]
+        request.concerns = (*free, *journal.take_unneeded())
+        request.filed = True
 
     def lose(self, request: Request) -> None:
         """What a request that was taken is to say can't be had any more: it is lost.
@@ -323,7 +350,7 @@ class Conversation:
             if request.kind is Kind.TERMINATE:
                 self._note_end(request, journal)
             elif request.kind is _RELEASE:
-                for name in request.concerns:
+                for name in _let_go(request, journal):
                     if name not in needed:
                         journal.drop(name)
             elif request.waiter is not None or request.kind not in STREAMED:
@@ -388,3 +415,11 @@ class Conversation:
             return None
         self._broken_since = None
         return now - since
+
+
+def _let_go(release: Request, journal: Journal) -> Iterable[bytes]:
+    """What the user does not hold that a release concerns. One that is sent once more may be older
+    than what the user holds again."""
+    if not release.filed:
+        return release.concerns
+    return [name for name in release.concerns if not journal.holds(name)]

@@ -308,6 +308,11 @@ class Journal:
         else:
             self._adopted[name] = self._incarnation
 
+    def holds(self, name: bytes) -> bool:
+        """Whether the user holds a reference of that name."""
+        entry = self._by_name.get(name)
+        return name in self._adopted if entry is None else bool(entry._held & entry._bit(name))
+
     def contains(self, source: bytes, names: Sequence[bytes]) -> None:
         """The value of ``source`` refers to these, in this order, each named once.
 
