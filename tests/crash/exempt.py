@@ -47,6 +47,7 @@ REASONS: Dict[str, str] = {
     "test_operations::test_a_terminated_server": _COUNTS,
     "test_operations::test_ctrl_c_at_the_head": _COUNTS,
     "test_operations::test_servers": _SHORT,
+    "test_nested": _TOO_MANY,
     "test_proxier_restart::test_a_server_s_death_after_it": _COUNTS,
     "test_proxier_restart::test_again_and_again": _COUNTS,
     "test_proxier_restart::test_the_session_is_begun_anew": _COUNTS,

@@ -105,12 +105,11 @@ def test_an_always_crashing_program(
     assert 0 < died <= new_requests(crash_folder, client_id) // every
 
 
-@pytest.mark.xfail(strict=True, reason="a detached actor that was never made is not made again")
-def test_a_detached_actor_that_may_be_restarted_is_made_if_it_never_was(
-    client: Client, crashing: Cluster
-) -> None:
+def test_a_detached_actor_that_never_was_is_made(client: Client, crashing: Cluster) -> None:
     # The second request, the call, kills the server before the cluster has made the actor.
     client.connect(crashing.address, _metadata=metadata("before:1"))
-    client.run("sleeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)")
+    client.run("kept = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)")
     client.run("class Here:\n    def say(self): return 'here'")
-    client.run("here = sleeper(Here).options(name=folder, lifetime='detached').remote()", folder=1)
+    client.run("here = kept(Here).options(name='here', lifetime='detached').remote()")
+    assert client.run("ray.get(here.say.remote())") == "here"
+    client.run("ray.kill(here)")

@@ -181,6 +181,36 @@ def test_a_detached_actor_without_a_name(held: Held) -> None:
     held.client.run("ray.kill(kept)")
 
 
+@pytest.mark.parametrize("options", ["name='kept', max_restarts=-1", "name='kept'", ""])
+def test_a_detached_actor_that_waits_for_its_arguments_is_made_by_the_next_server(
+    held: Held, options: str
+) -> None:
+    held.client.run("start = gated.options(max_retries=-1).remote('argument', 5)")
+    held.client.run(f"kept = Counter.options(lifetime='detached', {options}).remote(start)")
+    held.client.run("retried = kept.add.options(max_task_retries=-1).remote()")
+    held.started("argument")
+    held.die()
+    held.started("argument", 2)
+    held.die()
+    held.open_gate()
+    assert held.client.run("ray.get([retried, kept.add.remote()])") == [6, 7]
+    held.die()
+    assert held.client.run("ray.get(kept.add.remote())") == 8
+    assert held.runs("constructor") == 1
+    held.client.run("ray.kill(kept)")
+
+
+def test_a_detached_actor_that_was_killed_before_it_began_stays_dead(held: Held) -> None:
+    held.client.run("start = gated.options(max_retries=-1).remote('argument', 5)")
+    held.client.run("kept = Counter.options(lifetime='detached', name='kept').remote(start)")
+    held.started("argument")
+    held.client.run("ray.kill(kept)")
+    held.die()
+    held.open_gate()
+    assert "ActorDiedError" in held.client.fails("ray.get(kept.add.remote())").bases
+    assert held.runs("constructor") == 0
+
+
 def test_a_handle_means_its_own_actor_and_not_the_next_of_that_name(held: Held) -> None:
     held.client.run("old = Counter.options(name='kept', lifetime='detached').remote()")
     held.client.run("found = ray.get_actor('kept'); ray.get(found.add.remote()); ray.kill(old)")

@@ -358,14 +358,24 @@ class _Judgement:
         if self._was_ended(thing):
             return True
         if isinstance(step, plan.Make) and step.detached:
-            # Its constructor may never have been run, or an argument of it have failed.
-            return deaths > 0 or any(self._comes_of(n, self._raises) for n in thing.needs)
+            if any(self._comes_of(needed, self._raises) for needed in thing.needs):
+                return True
+            # One that no cluster was told of can't be told from a dead one of its name.
+            return deaths > 0 and self._has_namesake(thing)
         if isinstance(step, plan.Make):
             if any(self._comes_of(needed, self._raises) for needed in thing.needs):
                 return True
             if any(self._comes_of(needed, self._was_ended) for needed in thing.needs):
                 return True
         return 0 <= self.budget(thing) < deaths
+
+    def _has_namesake(self, thing: Thing) -> bool:
+        return any(
+            other is not thing
+            and isinstance(other.step, plan.Make)
+            and other.step.name == thing.step.name
+            for other in self.history.things.values()
+        )
 
     def _may_be_out_of_reach(self, source: Thing, since: float) -> bool:
         """Whether what came in a value may be lost: where that can't be had once more."""

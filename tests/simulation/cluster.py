@@ -213,8 +213,12 @@ class Actor:
         self.work = maker.work
         self.maker = maker
         self.name: tuple[str, str] | None = None
+        # Whether its constructor was begun, and has ended.
+        self.begun = False
         self.made = False
         self.dead = False
+        # Whether it died with its owner before it was begun.
+        self.unstarted = False
         self.busy = False
         self.calls: list[_Task] = []
         self.count = 0
@@ -268,7 +272,7 @@ class Cluster:
                 world.at(free_at, self._end_actor, actor)
             elif actor.driver is driver and actor.maker.missing:
                 # Nobody will ever have the arguments that it waits for.
-                self._end_actor(actor)
+                self._end_with_owner(actor)
             elif actor.detached:
                 # What a dead driver has handed to the actor is done or not; what waited for an
                 # argument was not handed to it.
@@ -277,6 +281,10 @@ class Cluster:
                     for call in actor.calls
                     if call.driver is not driver or not call.missing and world.random() < 0.5
                 ]
+
+    def _end_with_owner(self, actor: Actor) -> None:
+        actor.unstarted = not actor.begun and not actor.dead
+        self._end_actor(actor)
 
     def _end_actor(self, actor: Actor) -> None:
         if actor.dead:
@@ -423,11 +431,12 @@ class Cluster:
             return
         if not task.driver.runs_at(self.world.now) and self.world.random() < 0.5:
             # A detached actor whose maker dies first may never be made.
-            self._end_actor(actor)
+            self._end_with_owner(actor)
             return
         if task.failed_argument() is not None:
             self._end_actor(actor)
             return
+        actor.begun = True
         self._record(task, actor.life)
         self.world.after(self.world.about(task.work.takes), self._constructed, actor)
 
@@ -487,6 +496,10 @@ class Cluster:
 
     def kill(self, actor: Actor) -> None:
         self._end_actor(actor)
+
+    def had_name(self, name: str, namespace: str) -> list[Actor]:
+        """All that ever had the name, the oldest first."""
+        return [actor for actor in self.actors if actor.name == (namespace, name)]
 
     def find(self, name: str, namespace: str) -> Actor:
         """Raises ValueError if no actor has that name."""

@@ -15,7 +15,7 @@ from ray.util.client.cache import CacheError
 from ray.util.client.server import dataservicer
 from ray.util.client.server.datapath import DataStream
 from ray.util.client.server.inbox import Answer
-from ray.util.client.server.ray_calls import RayCalls
+from ray.util.client.server.ray_calls import ActorRecord, RayCalls
 from ray.util.client.server.raylet import RayletServicer
 from ray.util.client.server.sessions import Refused, Session, SessionGone, Sessions
 from ray.util.client.server.unary import raises_to_caller, runs_once
@@ -202,6 +202,13 @@ class SimulatedRay(RayCalls):
     def get_actor(self, name: str, namespace: str | None) -> Handle:
         return Handle(self, self.cluster.find(name, namespace or self.namespace))
 
+    def actors_named(self, name: str, namespace: str | None) -> list[ActorRecord]:
+        return list(map(_record, self.cluster.had_name(name, namespace or self.namespace)))
+
+    def actor_record(self, actor_id: bytes) -> ActorRecord | None:
+        found = [each for each in self.cluster.actors if each.id.binary() == actor_id]
+        return _record(found[0]) if found else None
+
     def kill(self, actor: Handle, no_restart: bool) -> None:
         self.cluster.kill(actor.actor)
 
@@ -225,6 +232,12 @@ class SimulatedRay(RayCalls):
 
     def pause(self, seconds: float) -> None:
         self._server.stay_busy(seconds)
+
+
+def _record(actor: Actor) -> ActorRecord:
+    # Younger ones have higher ids.
+    at = float(int.from_bytes(actor.id.binary(), "big"))
+    return ActorRecord(at, not actor.begun and not actor.dead, actor.unstarted)
 
 
 class _Servicer(RayletServicer):
@@ -505,7 +518,7 @@ class ServerProcess:
                 self.world.faults.append(f"{self} begins while {others} live")
             self._driver = self.calls.driver = self._cluster.begin(told["client_id"], incarnation)
         stream.session = session
-        stream.path.begin(session)
+        stream.path.begin(session, session.streams[stream])
         self.serving[stream] = None
         return stream
 

@@ -458,6 +458,8 @@ class Shell:
         self._heard()
         request = self.session.waiting(req_id)
         waiter = None if request is None else request.waiter
+        if request is not None and request.asks and response.task_ticket.never_started:
+            waiter = None if self.core.never_started(request) else waiter
         whole = waiter is None or request.kind is not Kind.GET
         if whole:
             self._settle(req_id)

@@ -126,8 +126,8 @@ class Counting:
     def call_handed(self, names, handing):
         self.told.append((*names, handing))
 
-    def call_release(self, name):
-        self.told.append(name)
+    def call_release(self, names):
+        self.told.append(names)
 
 
 def test_what_an_answer_refers_to_is_held_for_as_long_as_that_lives():
@@ -135,4 +135,27 @@ def test_what_an_answer_refers_to_is_held_for_as_long_as_that_lives():
     held = Handed(worker, [b"a", b"b"], 5)
     assert worker.told == [(b"a", b"b", 5)]
     del held
-    assert worker.told[1:] == [b"a", b"b"]
+    assert worker.told[1:] == [(b"a", b"b")]
+
+
+def test_several_are_released_in_one_step(releases, sent):
+    for id in (b"a", b"b", b"b"):
+        releases.retain(id)
+    releases.release((b"a", b"b"))
+    assert sent.get(timeout=10) == [b"a"] and releases.held == {b"b": 1}
+
+
+def test_a_destructor_may_hold_things_of_its_own_in_the_midst_of_a_release(sent):
+    counted = []
+
+    class Sending(Sent):
+        def send(self, ids, receipts):
+            counted[0].retain(b"new")
+            super().send(ids, receipts)
+
+    ids = Sending()
+    counted.append(Releases(ids.send))
+    counted[0].retain(b"a")
+    counted[0].release(b"a")
+    assert ids.get(timeout=10) == [b"a"] and counted[0].held == {b"new": 1}
+    counted[0].close()

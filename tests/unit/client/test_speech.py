@@ -107,6 +107,26 @@ def test_a_detached_actor_without_a_name_is_found_by_its_handle(speech):
         assert speech.look_up(entry).task.handle == b"handle"
 
 
+def test_a_detached_actor_is_looked_for_by_the_id_that_it_had_last(speech):
+    reply, entry = TicketReply([Slot()]), entry_of(Kind.DETACHED, b"a", type=TASK.ACTOR)
+    entry.message = entry.message._replace(waiter=reply)
+
+    def told(**ticket):
+        ticket = protocol.ClientTaskTicket(valid=True, **ticket)
+        reply.done(protocol.DataResponse(task_ticket=ticket))
+        task = speech.look_up(entry).task
+        assert task.may_be_made
+        return task.actor_id, task.actor_id_now
+
+    assert told(return_ids=[b"first"], handle=b"handle") == (b"first", b"first")
+    assert told(return_ids=[b"first"], actor_id=b"second") == (b"first", b"second")
+    # Once it is made anew, nothing that is known means it, until the next ticket.
+    speech.again(entry, ())
+    task = speech.look_up(entry).task
+    assert (task.actor_id, task.actor_id_now, task.handle) == (b"first", b"", b"")
+    assert told(return_ids=[b"third"]) == (b"first", b"third")
+
+
 def test_a_part_is_picked_out_of_the_value_that_it_was_in(speech):
     pick = speech.again(Entry(Kind.PART, (b"part",), 3, 1, (b"whole",)), ()).pick
     assert (pick.source, pick.index, pick.name) == (b"whole", 3, b"part")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import grpc
 
@@ -14,7 +14,6 @@ from ray.util.client import protocol
 from ray.util.client.limits import GRPC_OPTIONS
 from ray.util.client.server import jobs
 from ray.util.client.server.dataservicer import DataServicer
-from ray.util.client.server.handouts import Handouts
 
 # Only a test that would otherwise hang waits this long, in seconds.
 TOO_LONG = 30.0
@@ -93,9 +92,6 @@ class FakeServicer:
             raise ValueError("not found")
         self.waiting.put(callback)
 
-    def begin_handing(self, client_id: str) -> Handouts:
-        return Handouts()
-
     def release(self, client_id: str, id: bytes) -> bool:
         return id == b"held"
 
@@ -128,8 +124,8 @@ class Stream:
         self.send(req_id, **request)
         return self.receive()
 
-    def init(self, grace: int = 1000, req_id: int = 1) -> Any:
-        request = protocol.InitRequest(reconnect_grace_period=grace)
+    def init(self, grace: int = 1000, req_id: int = 1, capabilities: Sequence[str] = ()) -> Any:
+        request = protocol.InitRequest(reconnect_grace_period=grace, capabilities=capabilities)
         return self.ask(req_id, init=request).init
 
     def task(self, req_id: int, data: bytes = b"task") -> Any:

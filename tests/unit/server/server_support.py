@@ -14,6 +14,7 @@ from ray.util.client import protocol
 from ray.util.client.client_pickler import PickleStub
 from ray.util.client.limits import GRPC_OPTIONS
 from ray.util.client.server.server import create_ray_handler, serve
+from ray.util.client.session import wire
 from tests.support.ports import free_ports
 from tests.support.waiting import eventually
 from tests.unit.server.dataservicer_support import TOO_LONG, Stream
@@ -69,7 +70,7 @@ class Client:
                 "ray-client-incarnation": str(incarnation),
             },
         )
-        self.init_answer = self.stream.init(grace=0)
+        self.init_answer = self.stream.init(grace=0, capabilities=[wire.CAP_HANDOUTS])
         assert self.init_answer.ok, self.init_answer.msg
 
     def ask(self, **request: Any) -> Any:

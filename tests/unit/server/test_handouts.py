@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ray.util.client.server.handouts import _MAX_ANSWERS, Handouts
+from ray.util.client.server import handouts as module
+from ray.util.client.server.handouts import Handouts
 
 
 def test_what_was_never_handed_out_may_go():
@@ -15,8 +17,8 @@ def test_what_was_never_handed_out_may_go():
 
 def test_what_is_on_its_way_stays_until_all_of_it_has_come():
     handouts = Handouts()
-    number = handouts.hand(1, [b"a", b"b"])
-    assert handouts.hand(2, [b"a"]) == number == handouts.number
+    number = handouts.hand([b"a", b"b"])
+    assert handouts.hand([b"a"]) == number == handouts.number
     handouts.received(number, b"a", 1)
     assert not handouts.let_go(b"a") and not handouts.let_go(b"b")
     handouts.received(number, b"a", 1)
@@ -24,8 +26,9 @@ def test_what_is_on_its_way_stays_until_all_of_it_has_come():
 
 
 def test_receipts_of_another_stream_do_not_count():
-    before, handouts = Handouts(), Handouts()
-    handouts.hand(1, [b"a"])
+    before = Handouts()
+    handouts = before.succeed()
+    handouts.hand([b"a"])
     handouts.received(before.number, b"a", 1)
     assert not handouts.let_go(b"a")
 
@@ -33,17 +36,22 @@ def test_receipts_of_another_stream_do_not_count():
 def test_more_receipts_than_hand_outs_are_no_credit():
     handouts = Handouts()
     handouts.received(handouts.number, b"a", 5)
-    handouts.hand(1, [b"a"])
+    handouts.hand([b"a"])
     assert not handouts.let_go(b"a")
+
+
+def confirm(handouts, req_id):
+    handouts.answered(req_id)
+    handouts.acknowledged(req_id)
 
 
 def test_what_was_let_go_of_on_its_way_is_handed_out_by_the_next_stream_once():
     before = Handouts()
-    before.hand(1, [b"a", b"b"])
-    before.acknowledged(1)
+    before.hand([b"a", b"b"])
+    confirm(before, 1)
     assert before.doubtful == []
     assert not before.let_go(b"a")
-    after = Handouts(before.doubtful)
+    after = before.succeed()
     assert after.take_doubtful() == [b"a"] and after.take_doubtful() == []
     assert not after.let_go(b"a")
     # It may get lost once more.
@@ -53,41 +61,60 @@ def test_what_was_let_go_of_on_its_way_is_handed_out_by_the_next_stream_once():
 
 
 def test_what_was_released_meanwhile_is_doubtful_no_more():
-    handouts = Handouts([b"a"])
-    assert handouts.let_go(b"a")
-    assert handouts.take_doubtful() == []
+    before = Handouts()
+    before.hand([b"a"])
+    after = before.succeed()
+    assert after.let_go(b"a")
+    assert after.take_doubtful() == []
 
 
-def test_answers_that_are_not_acknowledged_may_be_lost_with_the_stream():
+def test_an_answer_has_come_when_a_later_one_is_acknowledged():
     handouts = Handouts()
     for req_id in (5, 6, 7):
-        handouts.hand(req_id, [b"%d" % req_id])
-    handouts.acknowledged(5)
-    assert handouts.doubtful == [b"6", b"7"]
+        handouts.hand([b"%d" % req_id])
+        handouts.answered(req_id)
+    handouts.hand([b"last"])
+    handouts.acknowledged(4)
+    assert handouts.doubtful == [b"5", b"6", b"7", b"last"]
+    handouts.acknowledged(6)
+    assert handouts.doubtful == [b"7", b"last"]
 
 
 def test_answers_are_acknowledged_over_the_end_of_the_ids():
     handouts = Handouts()
     for req_id in (2**31 - 1, 1, 2):
-        handouts.hand(req_id, [b"%d" % req_id])
+        handouts.hand([b"%d" % req_id])
+        handouts.answered(req_id)
     handouts.acknowledged(1)
     assert handouts.doubtful == [b"2"]
 
 
-def test_an_unwanted_answer_may_be_lost_though_later_ones_are_acknowledged():
+def test_what_the_client_says_to_have_got_is_not_doubtful():
     handouts = Handouts()
-    handouts.hand(5, [b"a"])
-    handouts.hand(6, [b"b"])
-    handouts.withdrawn(5)
-    handouts.acknowledged(6)
-    assert handouts.doubtful == [b"a"]
+    handouts.hand([b"a"])
+    handouts.received(handouts.number, b"a", 1)
+    assert handouts.doubtful == []
 
 
-def test_what_is_remembered_is_bounded():
+@pytest.mark.parametrize("answers", [False, True])
+def test_what_is_remembered_is_bounded(answers, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_NAMES", 10)
     handouts = Handouts()
-    for req_id in range(1, _MAX_ANSWERS + 10):
-        handouts.hand(req_id, [b"%d" % req_id])
-    assert len(handouts.doubtful) == _MAX_ANSWERS
+    for number in range(1, 100):
+        handouts.hand([b"%d" % number, b"%d+" % number])
+        if answers:
+            handouts.answered(number)
+        assert len(handouts.doubtful) <= 10
+
+
+def test_what_a_stream_does_after_its_end_is_doubtful_in_the_next_one():
+    before = Handouts()
+    before.hand([b"a"])
+    confirm(before, 1)
+    after = before.succeed()
+    before.hand([b"b"])
+    assert not before.let_go(b"a")
+    assert after.take_doubtful() == [b"b", b"a"]
 
 
 NAMES = st.sampled_from([b"a", b"b", b"c"])
@@ -104,8 +131,9 @@ class Conversation(RuleBasedStateMachine):
         super().__init__()
         self.kept: set = set()
         self.handouts = Handouts()
-        self.req_id = 0
-        # Both ways are in order: (number of the hand-outs, names); (name, number, times).
+        self.req_id = self.acknowledged = 0
+        # Both ways are in order: (number of the hand-outs, names) or a request's id;
+        # (name, number, times) or an acknowledged id.
         self.answers: list = []
         self.releases: list = []
         self.held: dict = {}
@@ -113,10 +141,15 @@ class Conversation(RuleBasedStateMachine):
         self.number = 0
 
     @rule(names=st.sets(NAMES, min_size=1))
-    def answer(self, names: set) -> None:
-        self.req_id += 1
+    def answer_to_a_get(self, names: set) -> None:
         self.kept |= names
-        self.answers.append((self.handouts.hand(self.req_id, sorted(names)), sorted(names)))
+        self.answers.append((self.handouts.hand(sorted(names)), sorted(names)))
+
+    @rule()
+    def answer_that_is_acknowledged(self) -> None:
+        self.req_id += 1
+        self.handouts.answered(self.req_id)
+        self.answers.append(self.req_id)
 
     def take(self, number: int, names: list) -> None:
         if number != self.number:
@@ -128,7 +161,11 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def an_answer_comes(self) -> None:
         if self.answers:
-            self.take(*self.answers.pop(0))
+            answer = self.answers.pop(0)
+            if isinstance(answer, int):
+                self.releases.append(answer)
+            else:
+                self.take(*answer)
 
     @rule(name=NAMES)
     def client_drops(self, name: bytes) -> None:
@@ -140,7 +177,9 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def a_release_comes(self) -> None:
-        if self.releases:
+        if self.releases and isinstance(self.releases[0], int):
+            self.handouts.acknowledged(self.releases.pop(0))
+        elif self.releases:
             name, number, times = self.releases.pop(0)
             self.handouts.received(number, name, times)
             if self.handouts.let_go(name):
@@ -150,7 +189,8 @@ class Conversation(RuleBasedStateMachine):
     def the_stream_breaks(self) -> None:
         # Releases are sent again; answers are lost.
         self.answers.clear()
-        self.handouts = Handouts(self.handouts.doubtful)
+        self.releases = [each for each in self.releases if not isinstance(each, int)]
+        self.handouts = self.handouts.succeed()
         doubtful = self.handouts.take_doubtful()
         if doubtful:
             self.answers.append((self.handouts.number, doubtful))

@@ -136,7 +136,9 @@ class Comparison(RuleBasedStateMachine):
         ends = [known.over_at() for known in self.known.values() if not known.streams]
         assert self.sessions.next_expiry() == min(ends, default=math.inf)
         for known in self.known.values():
-            assert known.session.streams == set(known.streams)
+            assert set(known.session.streams) == set(known.streams)
+            handouts = [one.number for one in known.session.streams.values()]
+            assert len(set(handouts)) == len(handouts)
             assert known.session.current == known.current
             state = State.ATTACHED if known.streams else State.DETACHED
             assert known.session.machine.state is state

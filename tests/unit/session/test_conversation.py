@@ -348,6 +348,71 @@ def test_receipts_go_though_what_they_tell_of_is_still_needed():
     assert (sent.concerns, sent.receipts) == ((), receipts)
 
 
+def detached(name, *needs, waiter=None):
+    return submitted(name, Entered.DETACHED, *needs, waiter=waiter)
+
+
+def looked_up(talk, name, *behind):
+    """The look-up of an actor that stands in line, with these behind it."""
+    for arrival in behind:
+        talk.admit(arrival)
+    (sent,) = list(iter(talk.take, None))
+    assert sent.message == ("look up", name) and sent.asks
+    return sent
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_what_needs_an_actor_that_may_not_have_started_waits_for_its_look_up(started):
+    t = talk()
+    say(t, submitted(b"p", Entered.PUT), detached(b"a", b"p"))
+    another(t)
+    assert drained(t)[0] == ("again", b"p", 0)
+    look_up = t.session.waiting(t.session._last_id)
+    t.admit(submitted(b"c", Entered.CALL, b"a"))
+    assert drained(t) == []
+    if not started:
+        assert t.never_started(look_up) is True
+    assert t.settle(look_up.req_id) is True
+    made = [] if started else [("again", b"a", 0)]
+    assert drained(t) == [*made, b"c"]
+    # Now it is known, or not.
+    another(t, 3)
+    t.admit(get(b"a"))
+    sent = list(iter(t.take, None))
+    assert sent[-1].message == ("get", b"a") if started else ("look up", b"a")
+
+
+def test_a_look_up_that_waits_for_its_answer_is_sent_again_by_the_next_stream():
+    t = talk()
+    say(t, detached(b"a"))
+    another(t)
+    looked_up(t, b"a", submitted(b"c", Entered.CALL, b"a"))
+    another(t, 2)
+    sent = looked_up(t, b"a")
+    t.settle(sent.req_id)
+    assert drained(t) == [b"c"]
+
+
+def test_nobody_makes_an_actor_that_was_killed_before_it_started():
+    t = talk()
+    say(t, detached(b"a"))
+    another(t)
+    sent = looked_up(t, b"a")
+    t.journal.forbid(b"a")
+    assert t.never_started(sent) is False
+    t.settle(sent.req_id)
+    assert drained(t) == []
+
+
+def test_a_look_up_does_not_carry_the_arguments():
+    t = talk()
+    made = detached(b"a")
+    made.payload = b"large"
+    say(t, made)
+    another(t)
+    assert looked_up(t, b"a").payload is None
+
+
 def test_a_withdrawn_get_is_not_sent():
     t = talk()
     asked = get(b"t")

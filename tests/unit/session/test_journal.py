@@ -224,6 +224,59 @@ def test_a_detached_actor_is_not_created_twice_though_a_server_was_not_given_it_
     assert j.new_incarnation(3, {entry}, {entry}) == [LookUp(entry)]
 
 
+def test_a_detached_actor_that_never_started_is_created_with_what_it_needs():
+    j = journal()
+    argument, entry = add(j, Kind.PUT, b"p"), add(j, Kind.DETACHED, b"a", b"p")
+    for incarnation in (2, 4):
+        j.new_incarnation(incarnation)
+        assert j.require([b"a"])[-1] == LookUp(entry)
+        assert j.unstarted(entry) == [Resend(entry)]
+        assert entry.incarnation == incarnation and argument.incarnation == incarnation
+        # No server was given it, so it need not be looked for.
+        actions = j.new_incarnation(incarnation + 1, {entry}, {entry})
+        assert actions == [Resend(argument), Resend(entry)]
+    j.drop(b"p")
+    j.drop(b"a")
+    assert j.entries == 0
+
+
+def test_a_detached_actor_that_can_not_be_created_is_lost():
+    j = journal()
+    add(j, Kind.TASK, b"t", retries=1)
+    entry = add(j, Kind.DETACHED, b"a", b"t")
+    j.new_incarnation(2)
+    j.require([b"a"])
+    j.new_incarnation(3)
+    assert j.require([b"a"]) in ([], [LookUp(entry)])
+    assert j.unstarted(entry) == []
+    assert j.outcome(b"a") == Lost(Reason.NO_RETRY)
+
+
+def test_what_was_killed_before_it_started_stays_so():
+    j = journal()
+    entry = add(j, Kind.DETACHED, b"a")
+    j.new_incarnation(2)
+    j.require([b"a"])
+    j.forbid(b"a")
+    assert j.unstarted(entry) == []
+    j.drop(b"a")
+    assert j.unstarted(entry) == []
+
+
+@pytest.mark.parametrize("how", ["finished", "seen"])
+def test_an_actor_that_has_done_something_has_started(how):
+    j = journal()
+    actor, _ = add(j, Kind.DETACHED, b"a"), add(j, Kind.CALL, b"c", b"a")
+    task = add(j, Kind.TASK, b"t", b"a")
+    j.finished(b"t")
+    assert not actor.started and task.finished
+    if how == "finished":
+        j.finished(b"c")
+    else:
+        j.seen(b"c", "value", 5)
+    assert actor.started
+
+
 def test_what_was_ended_is_not_run_again_though_a_server_was_not_given_it_again():
     j = journal()
     entry = add(j, Kind.TASK, b"t", retries=-1)

@@ -179,10 +179,10 @@ class DataClient:
         )
 
     def check_alive(self) -> None:
-        """Raises the session's ending error if it has ended."""
-        with self._lock:
-            if self._session.ended:
-                raise self._session.ending()
+        """Raises the session's ending error if it has ended. Takes no lock: a destructor may ask,
+        which the garbage collector runs on any thread."""
+        if self._session.ended:
+            raise self._session.ending()
 
     def wait_connected(self, timeout: float) -> None:
         """Waits until the stream is open, the session has ended, or ``timeout`` seconds are over.
@@ -650,6 +650,9 @@ class DataClient:
                 self._state_changed.notify_all()
             request = self._session.waiting(req_id)
             waiter = None if request is None else request.waiter
+            if request is not None and request.asks and response.task_ticket.never_started:
+                # Whoever waits for the actor hears of the one that is made.
+                waiter = None if self._core.never_started(request) else waiter
             whole = waiter is None or request.kind is not Kind.GET
             recovered = self._settle(req_id) if whole else None
         if request is None or request.kind is Kind.GET:

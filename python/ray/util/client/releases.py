@@ -33,7 +33,9 @@ class Releases:
         # How often ids that are held were handed out, by the newest number of hand-outs.
         self._handing = 0
         self._handed: dict[bytes, int] = {}
-        self._lock = threading.Lock()
+        # Entered again where the garbage collector runs a destructor of the user's, which makes
+        # references of its own.
+        self._lock = threading.RLock()
         self._dropped: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ray_client_releases", daemon=True)
         self._thread.start()
@@ -57,8 +59,9 @@ class Releases:
             for id in ids:
                 self._handed[id] = self._handed.get(id, 0) + 1
 
-    def release(self, id: bytes | Future) -> None:
-        """One reference less. A future stands for an id that was never retained."""
+    def release(self, id: bytes | Future | tuple[bytes, ...]) -> None:
+        """One reference less, to each of several ids; a single step. A future stands for an id that
+        was never retained."""
         self._dropped.put(id)
 
     def close(self) -> None:
@@ -80,10 +83,14 @@ class Releases:
             if dropped:
                 self._let_go(dropped)
 
-    def _collect(self, dropped: bytes | Future | None, ids: list[bytes]) -> bool:
+    def _collect(
+        self, dropped: bytes | Future | tuple[bytes, ...] | None, ids: list[bytes]
+    ) -> bool:
         if dropped is None:
             return True
-        if not isinstance(dropped, Future):
+        if isinstance(dropped, tuple):
+            ids.extend(dropped)
+        elif not isinstance(dropped, Future):
             ids.append(dropped)
         elif not dropped.done():
             dropped.add_done_callback(self._dropped.put)
@@ -125,5 +132,5 @@ class Handed:
         worker.call_handed(self._names, handing)
 
     def __del__(self) -> None:
-        for name in self._names:
-            self._worker.call_release(name)
+        # At once: Ctrl-C may come between any two steps.
+        self._worker.call_release(self._names)

@@ -110,6 +110,12 @@ class TicketReply:
         self._futures = futures
         # Of an actor, if the server has sent it: how the cluster serialises its handle.
         self.handle = b""
+        # Of an actor: the id that it had last.
+        self.id_now = b""
+
+    def forget_actor(self) -> None:
+        """The actor is to be made anew: what was told of it means another one."""
+        self.handle = self.id_now = b""
 
     @property
     def first_id(self) -> bytes | None:
@@ -129,6 +135,7 @@ class TicketReply:
             )
         else:
             self.handle = ticket.handle or self.handle
+            self.id_now = ticket.actor_id or next(iter(ticket.return_ids), b"")
             for future, id in zip(self._futures, ticket.return_ids):
                 # What was submitted again keeps the id that it had first.
                 if not future.done():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.util.client import budgets, protocol
 from ray.util.client.losses import lost_error, outcome_unknown
@@ -48,6 +48,9 @@ class WireSpeech:
         # Known now; by the time that a message was read from disk it may be another number.
         left = entry.retries if entry.kind in (Kind.TASK, Kind.ACTOR) else None
         first_id = _first_id(entry)
+        waiter = entry.message.waiter
+        if entry.kind is Kind.DETACHED and isinstance(waiter, TicketReply):
+            waiter.forget_actor()
         return _changed(entry, lambda message: _again(message, left, unwanted, first_id))
 
     def put(self, name: bytes, value: Any) -> Any:
@@ -58,9 +61,11 @@ class WireSpeech:
 
     def look_up(self, entry: Entry) -> Any:
         waiter = entry.message.waiter
-        handle = waiter.handle if isinstance(waiter, TicketReply) else b""
-        first_id = _first_id(entry)
-        return _changed(entry, lambda message: _look_up(message, entry.names, first_id, handle))
+        handle, now = b"", b""
+        if isinstance(waiter, TicketReply):
+            handle, now = waiter.handle, waiter.id_now
+        known = _Known(_first_id(entry), now, handle)
+        return _changed(entry, lambda message: _look_up(message, entry.names, known))
 
     def waiter(self, first: Any) -> Any:
         return RestoreReply(first)
@@ -109,10 +114,20 @@ def _again(
     return copy
 
 
-def _look_up(message: Any, names: tuple[bytes, ...], first_id: bytes, handle: bytes) -> Any:
+class _Known(NamedTuple):
+    """What the cluster has told of an actor: the ids that it had first and last, and its handle."""
+
+    first_id: bytes
+    id_now: bytes
+    handle: bytes
+
+
+def _look_up(message: Any, names: tuple[bytes, ...], known: _Known) -> Any:
     task = message.task
     if task.type == protocol.ClientTask.NAMED_ACTOR:
-        return _again(message, None, (), first_id)
+        again = _again(message, None, (), known.first_id)
+        again.task.actor_id_now = known.id_now
+        return again
     options: dict[str, Any] = {}
     for layer in (task.baseline_options, task.options):
         if layer.pickled_options:
@@ -125,8 +140,10 @@ def _look_up(message: Any, names: tuple[bytes, ...], first_id: bytes, handle: by
         return_tokens=names,
         data=NO_ARGUMENTS,
         total_chunks=1,
-        actor_id=first_id,
-        handle=handle,
+        actor_id=known.first_id,
+        actor_id_now=known.id_now,
+        handle=known.handle,
+        may_be_made=True,
     )
     return protocol.DataRequest(task=found)
 

@@ -633,8 +633,8 @@ class Worker:
             self.call_retain(name)
         self._releases.note_handed(names, handing)
 
-    def call_release(self, id: bytes | Future) -> None:
-        """One reference less. May be called from destructors."""
+    def call_release(self, id: bytes | Future | tuple[bytes, ...]) -> None:
+        """One reference less, to each of several. May be called from destructors."""
         if not self.closed:
             self._releases.release(id)
 

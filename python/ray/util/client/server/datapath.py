@@ -7,7 +7,6 @@ many times over.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
@@ -90,7 +89,7 @@ class DataStream:
             ProtocolError: the client sent what the protocol does not allow.
             CacheError: it repeated a request whose outcome is no longer known.
         """
-        self.begin(session)
+        self.begin(session, session.streams[self])
         while not self.done:
             event = self.inbox.take(wait=self.idle)
             if isinstance(event, Closed):
@@ -105,10 +104,9 @@ class DataStream:
 
     # What follows never waits, so that it may be driven by something else than a thread.
 
-    def begin(self, session: Session) -> None:
-        """From now on the stream serves this session."""
-        self._session = session
-        self._handouts = self._servicer.begin_handing(session.client_id)
+    def begin(self, session: Session, handouts: Handouts) -> None:
+        """From now on the stream serves this session. ``handouts``: of its own answers."""
+        self._session, self._handouts = session, handouts
         self._outbox = Outbox(lambda: wire.CAP_BATCHES in session.capabilities)
 
     @property
@@ -197,6 +195,7 @@ class DataStream:
             cache.update_cache(req_id, known)
         if isinstance(known, Exception):
             raise known
+        self._handouts.answered(req_id)
         return known
 
     def _done(self, work: _Work, request: Any) -> Optional[Any]:
@@ -216,7 +215,8 @@ class DataStream:
         if isinstance(value, Failure):
             responses = iter((failed_get(value.error),))
         elif isinstance(value, Values):
-            hand = functools.partial(self._handouts.hand, ready.req_id)
+            counts = wire.CAP_HANDOUTS in self._session.capabilities
+            hand = self._handouts.hand if counts else None
             responses = parts_responses(names, value.values, self._pickled, hand, first_chunk)
         else:
             responses = value_responses(value, self._pickled, first_chunk)
@@ -304,7 +304,6 @@ class DataStream:
 
     def _withdraw(self, request: Any) -> None:
         self._asked.pop(request.withdraw.req_id, None)
-        self._handouts.withdrawn(request.withdraw.req_id)
 
     def _put(self, whole: _Whole) -> Any:
         if whole.error is not None:
@@ -326,7 +325,11 @@ class DataStream:
         for receipt in release.receipts:
             self._handouts.received(receipt.handing, receipt.name, receipt.times)
         return protocol.ReleaseResponse(
-            ok=[self._servicer.release(client_id, id) for id in release.ids]
+            ok=[
+                # What an answer on its way refers to stays: the client releases it again.
+                not self._handouts.let_go(id) or self._servicer.release(client_id, id)
+                for id in release.ids
+            ]
         )
 
     def _terminate(self, request: Any) -> Any:

@@ -9,7 +9,6 @@ import threading
 from collections import defaultdict
 from typing import Any, Callable, Dict, Iterable, List, Set
 
-from ray.util.client.server.handouts import Handouts
 from ray.util.client.server.lost import lost_actor, lost_object
 from ray.util.client.server.picks import Picks
 
@@ -119,7 +118,6 @@ class Held:
         first_ids: id of an actor that was created again -> the id that it had at first.
         digests: name given by a client -> what it was given to, and the answer.
         picks: what is had again out of the values of others.
-        handouts: client id -> what the answers of its present data stream have handed to it.
         function_refs, registered_actor_classes: id -> remote function or actor class.
     """
 
@@ -135,7 +133,6 @@ class Held:
         self.first_ids: Dict[bytes, bytes] = {}
         self.digests: Dict[bytes, Any] = {}
         self.picks = Picks()
-        self.handouts: Dict[str, Handouts] = {}
         self.function_refs: Dict[bytes, Any] = {}
         self.registered_actor_classes: Dict[bytes, Any] = {}
 
@@ -221,26 +218,17 @@ class Held:
             raise TokenReused(token)
         return known[1]
 
+    def forget(self, token: bytes) -> None:
+        """What :meth:`once` has made of a name is to be made in another way."""
+        self.digests.pop(token, None)
+
     def name_of(self, client_id: str, id: bytes) -> bytes:
         """How the client calls what the cluster calls ``id``."""
         tokens = self.tokens.get(client_id)
         return tokens.get(id, id) if tokens else id
 
-    def begin_handing(self, client_id: str) -> Handouts:
-        """Another data stream of the client begins. Returns the hand-outs of its answers."""
-        before = self.handouts.get(client_id)
-        begun = Handouts(before.doubtful if before is not None else ())
-        self.handouts[client_id] = begun
-        return begun
-
     def release(self, client_id: str, id: bytes) -> bool:
-        """Drops one object or actor handle; False if the client has no such thing.
-
-        One that an answer under way refers to stays: the client releases it again.
-        """
-        handouts = self.handouts.get(client_id)
-        if handouts is not None and not handouts.let_go(id):
-            return True
+        """Drops one object or actor handle; False if the client has no such thing."""
         # References must outlive the lock: their destructors call into Ray.
         dropped: List[Any] = []
         with self._release_lock:
@@ -268,7 +256,6 @@ class Held:
             self._drop_registrations(refs, dropped)
             self.client_side_ref_map.pop(client_id, None)
             self.tokens.pop(client_id, None)
-            self.handouts.pop(client_id, None)
             owned = self.actor_owners.pop(client_id, set())
             # Also of what has failed, which has no id of the cluster's.
             for name in itertools.chain(refs, owned):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Callable, Dict, Iterable, Iterator, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence
 
 import ray.cloudpickle as cloudpickle
 from ray.util.client import protocol
@@ -67,7 +67,7 @@ def parts_responses(
     names: Sequence[bytes],
     values: Sequence[Any],
     pickled: Callable[[Any, bytes, Dict[bytes, None]], bytes],
-    hand: Callable[[Iterable[bytes]], int],
+    hand: Optional[Callable[[Iterable[bytes]], int]] = None,
     first_chunk: int = 0,
 ) -> Iterator[Any]:
     """Yields GetResponses that carry the values one behind the other, each pickled by itself.
@@ -80,7 +80,8 @@ def parts_responses(
         values: theirs.
         pickled: pickles one for the client: the value, its object's name, and what gets the names
             of what it refers to.
-        hand: notes that the stream's answer refers to these; returns the hand-outs' number.
+        hand: notes that the stream's answer refers to these; returns the hand-outs' number. None if
+            the client does not count.
         first_chunk: index of the first chunk wanted.
     """
     inside: Dict[bytes, None] = {}
@@ -100,9 +101,9 @@ def parts_responses(
 
 
 def _handing(
-    response: Any, names: Dict[bytes, None], hand: Callable[[Iterable[bytes]], int]
+    response: Any, names: Dict[bytes, None], hand: Optional[Callable[[Iterable[bytes]], int]]
 ) -> Any:
-    if names:
+    if names and hand is not None:
         response.handing = hand(names)
         response.handed.extend(names)
     return response

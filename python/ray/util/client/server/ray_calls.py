@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import pickle
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import ray
+from ray._private import state
 from ray._private.client_mode_hook import disable_client_hook
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.util.client.server import gathering, picks, waiting
 from ray.util.client.server.pickling import pickle_for_client
 from ray.util.client.server.server_pickler import loads_from_client
+
+
+class ActorRecord(NamedTuple):
+    """What the cluster remembers of an actor.
+
+    Attributes:
+        at: when it changed last; only good for comparing.
+        unready: it waits for its arguments, and would end with its owner.
+        unstarted: it has died with its owner, and its constructor was never run.
+    """
+
+    at: float
+    unready: bool
+    unstarted: bool
+
+
+def _death_of(info: Dict[str, Any]) -> Any:
+    return info["DeathCause"].actor_died_error_context
+
+
+def _record(info: Dict[str, Any]) -> ActorRecord:
+    death = _death_of(info)
+    with_owner = death.never_started and death.reason == ActorDiedErrorContext.OWNER_DIED
+    dead = info["State"] == "DEAD"
+    return ActorRecord(
+        info["Timestamp"], info["State"] == "DEPENDENCIES_UNREADY", dead and with_owner
+    )
 
 
 class RayCalls:
@@ -50,6 +79,24 @@ class RayCalls:
     def get_actor(self, name: str, namespace: Optional[str]) -> Any:
         """The handle of a named actor. Raises ValueError if there is none."""
         return ray.get_actor(name, namespace)
+
+    def actors_named(self, name: str, namespace: Optional[str]) -> List[ActorRecord]:
+        """What the cluster knows of all actors that had a name and are dead, or may be."""
+        space = namespace or ray.get_runtime_context().namespace
+        with disable_client_hook():
+            found = [info for info in state.actors().values() if info["Name"] == name]
+        records = [(_death_of(info), info) for info in found]
+        return [
+            _record(info)
+            for death, info in records
+            if death.ray_namespace == space or not death.ray_namespace
+        ]
+
+    def actor_record(self, actor_id: bytes) -> Optional[ActorRecord]:
+        """What the cluster knows of an actor; None if it knows nothing (any more)."""
+        with disable_client_hook():
+            info = state.actors(actor_id.hex())
+        return _record(info) if info else None
 
     def handle(self, data: bytes) -> Any:
         """The handle of an actor that was pickled for a client."""

@@ -13,7 +13,7 @@ from ray._private.client_mode_hook import disable_client_hook
 from ray.experimental import internal_kv
 from ray.util.client import protocol
 from ray.util.client.server import gathering, jobs, queries, waiting
-from ray.util.client.server.handouts import Handouts
+from ray.util.client.server.actors import NeverStarted
 from ray.util.client.server.held import Held, TokenReused
 from ray.util.client.server.lifetime import RayLifetime
 from ray.util.client.server.lost import vanished_actor
@@ -84,10 +84,6 @@ class RayletServicer:
     def PrepRuntimeEnv(self, request: Any, context: Any = None) -> Any:
         """Does nothing: the runtime env comes with Init. Old clients ask all the same."""
         return protocol.PrepRuntimeEnvResponse()
-
-    def begin_handing(self, client_id: str) -> Handouts:
-        """Another data stream of the client begins. Returns the hand-outs of its answers."""
-        return self.held.begin_handing(client_id)
 
     def release(self, client_id: str, id: bytes) -> bool:
         """Drops one object or actor handle; False if the client has no such thing."""
@@ -376,19 +372,28 @@ class RayletServicer:
         token = next(filter(None, getattr(task, "return_tokens", ())), b"")
         meaning = ("task", task.type, task.name, task.payload_id, data)
         try:
-            return self.held.once(token, meaning, lambda: self._schedule(task, data))
+            ticket = self.held.once(token, meaning, lambda: self._schedule(task, data))
         except TokenReused as e:
             return protocol.ClientTaskTicket(valid=False, error=pickled_error(e))
+        if ticket.never_started:
+            self.held.forget(token)
+        return ticket
 
     def _schedule(self, task: Any, data: bytes) -> Any:
         try:
             args, kwargs = self._ray.load(data, self)
             ids = self._scheduler.submit(task, args, kwargs)
             handle = self._scheduler.handle_to_keep(task)
+            actor_id = self._scheduler.id_to_tell(task)
+        except NeverStarted:
+            error = pickled_error(vanished_actor(task.name))
+            return protocol.ClientTaskTicket(valid=False, error=error, never_started=True)
         except Exception as e:  # Arguments run the client's code, and Ray has errors of its own.
             logger.debug("Submitting %s failed", task.name, exc_info=True)
             return self.schedule_failed(task, e)
-        return protocol.ClientTaskTicket(valid=True, return_ids=ids, handle=handle)
+        return protocol.ClientTaskTicket(
+            valid=True, return_ids=ids, handle=handle, actor_id=actor_id
+        )
 
     def schedule_failed(self, task: Any, error: Exception) -> Any:
         """The ticket for a task that can't be submitted; the names of what it makes raise."""

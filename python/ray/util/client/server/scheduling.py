@@ -132,6 +132,14 @@ class Scheduler:
             return b""
         return pickle.dumps(self._held.actor_refs[_token(task)])
 
+    def id_to_tell(self, task: Any) -> bytes:
+        """The id of the actor that a task has made or found, if its ticket tells another one."""
+        if task.type not in (_TASK.ACTOR, _TASK.NAMED_ACTOR) or not _token(task):
+            return b""
+        actor = self._held.actor_refs[_token(task)]
+        actor_id = actor._actor_id.binary()
+        return actor_id if actor_id != self._held.first_id(actor) else b""
+
     def _call_method(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         method = getattr(self._held.actor_refs[task.payload_id], task.name)
         options = options_of(task.options)
@@ -140,17 +148,35 @@ class Scheduler:
         return self._keep(method.remote(*args, **kwargs), task)
 
     def _find_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
-        if task.handle:
-            actor = self._ray.handle(task.handle)
+        # On the wire "" stands for the job's own namespace.
+        namespace = task.namespace or None
+        if task.may_be_made:
+            actor = actors.find_started(
+                lambda: self._looked_up(task),
+                task.name,
+                namespace,
+                task.actor_id_now,
+                self._ray,
+            )
         else:
-            # On the wire "" stands for the job's own namespace.
-            actor = self._ray.get_actor(task.name, task.namespace or None)
-            if task.actor_id and task.actor_id != self._held.first_id(actor):
-                raise ValueError(f"Another actor has the name {task.name!r} by now.")
+            actor = self._looked_up(task)
         actor_id = self._held.keep_actor(task.client_id, actor, _token(task))
         self._held.named_actors.add(actor_id)
         # The id that the next server will know it by, too.
         return [self._held.first_id(actor)]
+
+    def _looked_up(self, task: Any) -> Any:
+        if task.handle:
+            return self._ray.handle(task.handle)
+        actor = self._ray.get_actor(task.name, task.namespace or None)
+        if not task.actor_id:
+            return actor
+        actor_id = actor._actor_id.binary()
+        if task.actor_id_now == actor_id:
+            self._held.first_ids[actor_id] = task.actor_id
+        if task.actor_id != self._held.first_id(actor):
+            raise ValueError(f"Another actor has the name {task.name!r} by now.")
+        return actor
 
     @contextmanager
     def _submitting(self) -> Iterator[None]:

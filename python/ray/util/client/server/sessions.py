@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Set
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
 
 from ray.util.client.cache import OrderedResponseCache
+from ray.util.client.server.handouts import Handouts
 from ray.util.client.session.machine import Machine, Table
 
 
@@ -62,6 +63,7 @@ class Session:
         wound_up: what the server held for it is gone, and Ray with the last client's.
         capabilities: what the client told that it can do.
         current: the stream that serves it; older ones may still be finishing a request.
+        streams: those and it, each with its hand-outs.
     """
 
     def __init__(self, client_id: str, incarnation: int) -> None:
@@ -74,9 +76,15 @@ class Session:
         self.wound_up = False
         self.capabilities: FrozenSet[str] = frozenset()
         self.current: Any = None
-        self.streams: Set[Any] = set()
+        self.streams: Dict[Any, Handouts] = {}
+        self._handouts = Handouts()
         self.expires_at = math.inf
         self.machine: Machine[State, Input] = Machine("session", TABLE, State.ATTACHED)
+
+    def begin(self, stream: Any) -> None:
+        """A stream serves it from now on."""
+        self._handouts = self.streams[stream] = self._handouts.succeed()
+        self.current = stream
 
     @property
     def caches(self) -> bool:
@@ -131,13 +139,13 @@ class Sessions:
             raise SessionGone(client_id)
         session.machine.feed(Input.STREAM_BEGAN)
         session.expires_at = math.inf
-        session.streams.add(stream)
-        superseded, session.current = session.current, stream
+        superseded = session.current
+        session.begin(stream)
         return Attached(session, superseded)
 
     def detach(self, session: Session, stream: Any, now: float) -> None:
         """A stream's handler is done. ``now``: seconds, on ``take_over``'s clock."""
-        session.streams.discard(stream)
+        session.streams.pop(stream, None)
         if session.current is stream:
             session.current = None
         if session.streams:

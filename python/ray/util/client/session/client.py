@@ -141,6 +141,7 @@ class Request:
         concerns: names that it releases, or ends.
         receipts: of what it releases, and of what is released later because others need it.
         filed: of a release: whether the journal has been told.
+        asks: what stands in line behind it waits for its answer.
         target: the request that it withdraws.
         payload: bytes that are too many to lie in the message; None if there are none.
         submission: opaque to this module: what the journal is to know of it; None where the journal
@@ -159,6 +160,7 @@ class Request:
     concerns: tuple[bytes, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     filed: bool = False
+    asks: bool = False
     target: Any = None
     payload: Any = None
     submission: Any = None

@@ -36,6 +36,7 @@ from ray.util.client.session.journal import (
     Recorded,
     Seen,
 )
+from ray.util.client.session.journal import Kind as Entered
 
 
 class Speech(Protocol):
@@ -123,6 +124,8 @@ class Conversation:
         self._speech = speech
         self._outlives_server = outlives_server
         self._told: list[tuple[Any, Exception]] = []
+        # What was sent last, if the line waits for its answer.
+        self._asking: Request | None = None
         # Names whose release stands in line and was never sent, with it.
         self._letting_go: dict[bytes, Request] = {}
         # What a recovery restores at once and has had no answer yet, of how many.
@@ -161,10 +164,12 @@ class Conversation:
 
         To be followed by :meth:`told`.
         """
-        while (request := self.session.take()) is not None:
+        while self._asking is None and (request := self.session.take()) is not None:
             if self._is_moot(request):
                 continue
             if self.journal is None or self._is_complete(request, self.journal):
+                if request.asks:
+                    self._asking = request
                 return request
         return None
 
@@ -247,7 +252,9 @@ class Conversation:
 
     def _file_release(self, request: Request, journal: Journal) -> None:
         for name in request.concerns:
-            self._letting_go.pop(name, None)
+            # One that is sent once more may be older than what stands in line.
+            if self._letting_go.get(name) is request:
+                del self._letting_go[name]
         free = [name for name in _let_go(request, journal) if journal.drop(name)]
         request.concerns = (*free, *journal.take_unneeded())
         request.filed = True
@@ -293,6 +300,7 @@ class Conversation:
             SessionLost: another server has answered, and the session is not to outlive its own.
                 Nothing has changed.
         """
+        self._asking = None
         before = self.session.incarnation
         another = before is not None and incarnation is not None and incarnation != before
         if another and not self._outlives_server:
@@ -365,7 +373,11 @@ class Conversation:
                 made.append(self._restoration(message, None, place))
             elif isinstance(action, LookUp):
                 message = self._speech.look_up(action.entry)
-                made.append(self._restoration(message, action.entry, action.entry.place))
+                look_up = self._restoration(message, action.entry, action.entry.place)
+                look_up.payload = None  # The actor's arguments are not needed to find it.
+                # If it has never started it is made, and what needs it must not come before.
+                look_up.asks = action.entry.kind is Entered.DETACHED and not action.entry.started
+                made.append(look_up)
             else:
                 message = self._speech.again(action.entry, action.unwanted)
                 made.append(self._restoration(message, action.entry, action.entry.place))
@@ -385,15 +397,37 @@ class Conversation:
         """How much of what the last recovery restores at once is done, and of how much."""
         return self._restoring_of - len(self._restoring), self._restoring_of
 
+    def never_started(self, request: Request) -> bool:
+        """The answer to a look-up, which asks, says that its actor never started.
+
+        Returns:
+            Whether it is made now; then nobody is to be told of this answer.
+
+        To be followed by :meth:`settle` and :meth:`told`.
+        """
+        request.asks = False
+        if self.journal is None:
+            return False
+        actions = self.journal.unstarted(request.entry)
+        self.session.queue_first(self._requests(actions, self.journal))
+        self._tell_lost(self.journal)
+        return bool(actions)
+
     def settle(self, req_id: int) -> bool:
-        """A request has its whole answer. Returns whether an acknowledgement now stands in line."""
+        """A request has its whole answer. Returns whether there may be something to send now."""
         request = self.session.waiting(req_id)
         if request is not None:
             self._restoring.discard(request)
         up_to = self.session.answered(req_id)
-        if up_to is None or self.session.ended:
+        if self.session.ended:
             return False
-        self.session.add(Kind.ACKNOWLEDGE, up_to)
+        if up_to is not None:
+            self.session.add(Kind.ACKNOWLEDGE, up_to)
+        if request is None or request is not self._asking:
+            return up_to is not None
+        self._asking = None
+        # An actor that was found lives by itself.
+        request.entry.started = request.asks
         return True
 
     def stream_broke(self, now: float) -> bool:

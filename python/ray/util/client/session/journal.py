@@ -118,7 +118,8 @@ _NO_LIMIT = -1
 # Looking a member up in its enumeration costs as much as a call, and so does hashing one: hence
 # names of their own here for what every call needs, and tuples.
 _KEPT, _SERVER = Recorded.KEPT, Ask.SERVER
-_RUNS = (Kind.TASK, Kind.CALL)
+_CALL = Kind.CALL
+_RUNS = (Kind.TASK, _CALL)
 # What may have a value that is worth keeping, since it can't simply be put again.
 _VALUED = (*_RUNS, Kind.PART)
 _WARN_AT = 0.8
@@ -136,12 +137,14 @@ class Entry:
         kept: whether the message is still there.
         spilled: whether its message is kept elsewhere than in memory.
         place: in the order of all that was submitted, from 1.
+        started: of an actor that outlives servers: whether it is known to have done so, or to have
+            done something.
     """
 
     __slots__ = (
         "kind", "names", "needs", "message", "size", "retries", "incarnation", "lost", "kept",
         "spilled", "place", "_held", "_finished", "_users", "_absent", "_charged", "_unheld",
-        "_handed", "_ended",
+        "_handed", "_ended", "started",
     )  # fmt: skip
 
     def __init__(
@@ -173,6 +176,7 @@ class Entry:
         self._unheld = 0
         # Whether a server may have been given it that is dead by now; whether the user ended it.
         self._handed = self._ended = False
+        self.started = False
 
     @property
     def finished(self) -> bool:
@@ -403,7 +407,14 @@ class Journal:
         """The object is ready, or failed; its value was not seen."""
         entry = self._by_name.get(name)
         if entry is not None:
-            entry._finished |= entry._bit(name)
+            self._note_finished(entry, name)
+
+    def _note_finished(self, entry: Entry, name: bytes) -> None:
+        entry._finished |= entry._bit(name)
+        if entry.kind is _CALL:
+            actor = self._by_name.get(entry.needs[0])
+            if actor is not None:
+                actor.started = True
 
     def seen(self, name: bytes, value: Any, size: int, restorable: bool = True) -> None:
         """The client has got the value. It is kept within the bound, in bytes, of all values.
@@ -418,7 +429,7 @@ class Journal:
         entry = self._by_name.get(name)
         if entry is None:
             return
-        entry._finished |= entry._bit(name)
+        self._note_finished(entry, name)
         if size > self._max_value_bytes or entry.kind not in _VALUED:
             return
         if not restorable and not entry._held & entry._bit(name):
@@ -545,6 +556,22 @@ class Journal:
             if entry is not None and entry.incarnation != self._incarnation:
                 wanted.append(entry)
         return self._restore(wanted) if wanted else []
+
+    def unstarted(self, entry: Entry) -> list[Action]:
+        """The actor of an entry that was looked up has provably never started.
+
+        Returns:
+            What is to be submitted so that it does: nothing if nobody wants it any more.
+        """
+        if not self.knows(entry) or entry._ended or entry.lost is not None:
+            return []
+        entry._handed, entry.incarnation = False, 0
+        for name in entry.needs:
+            needed = self._by_name.get(name)
+            if needed is not None:
+                needed._absent += 1
+        self.restored -= 1
+        return self._restore([entry])
 
     def _restore(self, wanted: list[Entry]) -> list[Action]:
         actions: list[Action] = []

@@ -37,12 +37,14 @@ CAP_REGISTER_AS = "register-as"
 CAP_TOKENS = "tokens"
 CAP_BATCHES = "batches"
 CAP_PARTS = "parts"
+CAP_HANDOUTS = "hand-outs"
 CAPABILITIES: Tuple[str, ...] = (
     CAP_INCARNATIONS,
     CAP_REGISTER_AS,
     CAP_TOKENS,
     CAP_BATCHES,
     CAP_PARTS,
+    CAP_HANDOUTS,
 )
 
 # The first byte of a name that a client minted. A cluster's id may begin with it too; the chance
