@@ -203,7 +203,8 @@ class SimulatedRay(RayCalls):
         return Handle(self, self.cluster.find(name, namespace or self.namespace))
 
     def actors_named(self, name: str, namespace: str | None) -> list[ActorRecord]:
-        return list(map(_record, self.cluster.had_name(name, namespace or self.namespace)))
+        found = self.cluster.had_name(name, namespace or self.namespace)
+        return [_record(actor) for actor in found if actor.dead]
 
     def actor_record(self, actor_id: bytes) -> ActorRecord | None:
         found = [each for each in self.cluster.actors if each.id.binary() == actor_id]

@@ -397,7 +397,8 @@ class User:
 
     def _note_seen(self, name: bytes, seen: SeenValue) -> None:
         size, restorable = len(seen.data), not seen.holds
-        self.shell.note(lambda journal: journal.seen(name, seen, size, restorable))
+        failed = seen.is_error
+        self.shell.note(lambda journal: journal.seen(name, seen, size, restorable, failed))
 
     def _ask_for(self, names: list[bytes], now: bool) -> tuple[Any, Any, asyncio.Future]:
         outcome: asyncio.Future = self.shell.process.future()

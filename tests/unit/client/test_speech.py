@@ -132,6 +132,15 @@ def test_a_part_is_picked_out_of_the_value_that_it_was_in(speech):
     assert (pick.source, pick.index, pick.name) == (b"whole", 3, b"part")
 
 
+def test_a_look_up_on_disk_is_read_without_the_actor_s_arguments(speech, tmp_path):
+    entry = entry_of(Kind.DETACHED, b"a", type=TASK.ACTOR)
+    message = entry.message.message.SerializeToString()
+    place = SpillStore(str(tmp_path)).write(message, b"arguments")
+    entry.message = entry.message._replace(message=place)
+    found, payload = speech.look_up(entry).read()
+    assert found.task.may_be_made and payload is None
+
+
 @pytest.mark.parametrize("payload", [None, b"p" * 1000])
 def test_a_message_on_disk_is_read_when_it_is_needed(speech, tmp_path, payload):
     entry = entry_of(Kind.TASK, b"t", retries=2)

@@ -36,8 +36,6 @@ class Calls:
             raise ValueError("Failed to look up actor")
         return Actor()
 
-    get_actor = find
-
     def actor_record(self, actor_id: bytes) -> Optional[ActorRecord]:
         assert actor_id == b"id"
         return self.records.pop(0) if len(self.records) > 1 else self.records[0]
@@ -118,25 +116,13 @@ class Class:
         return "made"
 
 
-DETACHED = {"name": "name", "namespace": "space", "lifetime": "detached"}
-
-
-def again(calls: Calls, options: Dict[str, str], taken: int = 0) -> Any:
-    return make_again(Class(taken), (), {}, options, calls)  # type: ignore[arg-type]
-
-
-def test_what_is_made_again_may_be_there() -> None:
-    assert isinstance(again(Calls(LIVES), DETACHED), Actor)
-
-
-@pytest.mark.parametrize("calls", [Calls(UNSTARTED), Calls(named=[DEAD], gone=True)])
-def test_what_is_made_again_and_is_not_there_is_made(calls: Calls) -> None:
-    assert again(calls, DETACHED) == "made"
+def again(calls: Calls, taken: int = 0) -> Any:
+    return make_again(Class(taken), (), {}, calls)  # type: ignore[arg-type]
 
 
 def test_a_name_that_is_not_free_yet_is_waited_for() -> None:
     calls = Calls()
-    assert again(calls, {"name": "name"}, taken=3) == "made"
+    assert again(calls, taken=3) == "made"
     assert len(calls.pauses) == 3
     with pytest.raises(ValueError, match="already"):
-        again(calls, {"name": "name"}, taken=10**6)
+        again(calls, taken=10**6)

@@ -287,22 +287,74 @@ def test_a_named_actor_is_made_again_once_its_name_is_free(heir: Client) -> None
     assert get(heir, result) == ["pong"]
 
 
-def test_a_detached_actor_that_lives_is_taken(heir: Client) -> None:
+def detached(client: Client, name: bytes, called: str, **more: Any) -> Any:
+    """The ticket for a detached actor that counts."""
+
     class Counter:
         def add(self) -> int:
             self.count = getattr(self, "count", 0) + 1
             return self.count
 
-    made, names, results = heir.put_value(Counter), [token(16), token(16)], [token(), token()]
-    chosen = {"name": "lives", "lifetime": "detached"}
-    options = protocol.TaskOptions(pickled_options=cloudpickle.dumps(chosen))
-    for name, result in zip(names, results):
-        message = task(heir, made, [name], type=TASK.ACTOR, options=options, again=True)
-        assert heir.ask(task=message).task_ticket.valid
-        heir.ask(task=task(heir, name, [result], type=TASK.METHOD, name="add"))
-    assert get(heir, *results) == [1, 2]
-    kill = protocol.TerminateRequest.ActorTerminate(id=names[0], no_restart=True)
-    heir.ask(terminate=protocol.TerminateRequest(client_id=heir.id, actor=kill))
+    options = cloudpickle.dumps({"name": called, "lifetime": "detached"})
+    return client.ask(
+        task=task(
+            client,
+            client.put_value(Counter),
+            [name],
+            type=TASK.ACTOR,
+            options=protocol.TaskOptions(pickled_options=options),
+            **more,
+        )
+    ).task_ticket
+
+
+def look_up(client: Client, name: bytes, called: str, **more: Any) -> Any:
+    message = task(client, b"", [name], type=TASK.NAMED_ACTOR, name=called, **more)
+    return client.ask(task=message).task_ticket
+
+
+def kill_actor(client: Client, name: bytes) -> None:
+    kill = protocol.TerminateRequest.ActorTerminate(id=name, no_restart=True)
+    client.ask(terminate=protocol.TerminateRequest(client_id=client.id, actor=kill))
+
+
+def test_another_actor_that_has_the_name_is_not_taken(heir: Client) -> None:
+    theirs, ours = token(16), token(16)
+    assert detached(heir, theirs, "taken").valid
+    ticket = detached(heir, ours, "taken", again=True)
+    assert not ticket.valid and "already" in str(cloudpickle.loads(ticket.error))
+    kill_actor(heir, theirs)
+
+
+def test_an_actor_that_the_cluster_never_heard_of_never_started(heir: Client) -> None:
+    name, result = token(16), token()
+    ticket = look_up(heir, name, "unheard", may_be_made=True)
+    assert ticket.never_started and not ticket.valid
+    # The name stands for nothing yet.
+    assert detached(heir, name, "unheard", again=True).valid
+    heir.ask(task=task(heir, name, [result], type=TASK.METHOD, name="add"))
+    assert get(heir, result) == [1]
+    kill_actor(heir, name)
+
+
+def test_an_actor_that_lives_is_found_whatever_is_known_of_its_id(heir: Client) -> None:
+    name = token(16)
+    (actor_id,) = detached(heir, name, "lives").return_ids
+    for known, tells in [
+        ({}, actor_id),
+        ({"actor_id": actor_id, "actor_id_now": actor_id}, actor_id),
+        # Made once more by a server whose ticket was lost, and by one whose ticket came.
+        ({"actor_id": b"\x01" * 16}, b"\x01" * 16),
+        ({"actor_id": b"\x01" * 16, "actor_id_now": actor_id}, b"\x01" * 16),
+    ]:
+        ticket = look_up(heir, token(16), "lives", may_be_made=True, **known)
+        assert ticket.valid and list(ticket.return_ids) == [tells]
+    other = {"actor_id": b"\x02" * 16, "actor_id_now": b"\x02" * 16}
+    ticket = look_up(heir, token(16), "lives", may_be_made=True, **other)
+    assert not ticket.valid and not ticket.never_started
+    kill_actor(heir, name)
+    ticket = look_up(heir, token(16), "lives", may_be_made=True, actor_id_now=actor_id)
+    assert not ticket.valid and not ticket.never_started
 
 
 def test_an_actor_that_was_found_by_its_name_outlives_its_first_handle(client: Client) -> None:

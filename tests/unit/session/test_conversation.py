@@ -404,6 +404,27 @@ def test_nobody_makes_an_actor_that_was_killed_before_it_started():
     assert drained(t) == []
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_stands_in_line_behind_a_look_up_is_said_at_the_shutdown(taken):
+    t = talk()
+    say(t, detached(b"a"))
+    another(t)
+    if taken:
+        looked_up(t, b"a")
+    t.admit(submitted(b"c", Entered.CALL, b"a"))
+    t.session.add(Kind.CLEANUP, "goodbye")
+    t.session.shut_down()
+    assert drained(t)[-2:] == [b"c", "goodbye"]
+
+
+def test_a_look_up_that_can_not_be_read_any_more_holds_nobody_up():
+    t = talk()
+    say(t, detached(b"a"))
+    another(t)
+    t.lose(looked_up(t, b"a"))
+    assert say(t, submitted(b"t")) == [b"t"]
+
+
 def test_a_look_up_does_not_carry_the_arguments():
     t = talk()
     made = detached(b"a")

@@ -263,17 +263,16 @@ def test_what_was_killed_before_it_started_stays_so():
     assert j.unstarted(entry) == []
 
 
-@pytest.mark.parametrize("how", ["finished", "seen"])
-def test_an_actor_that_has_done_something_has_started(how):
+def test_an_actor_whose_value_was_seen_has_started():
     j = journal()
-    actor, _ = add(j, Kind.DETACHED, b"a"), add(j, Kind.CALL, b"c", b"a")
-    task = add(j, Kind.TASK, b"t", b"a")
-    j.finished(b"t")
-    assert not actor.started and task.finished
-    if how == "finished":
-        j.finished(b"c")
-    else:
-        j.seen(b"c", "value", 5)
+    actor, call = add(j, Kind.DETACHED, b"a"), add(j, Kind.CALL, b"c", b"a")
+    add(j, Kind.TASK, b"t", b"a")
+    j.seen(b"t", "value", 5)
+    # A call that was cancelled, or whose argument failed, is finished too.
+    j.finished(b"c")
+    j.seen(b"c", "error", 5, failed=True)
+    assert not actor.started and call.finished
+    j.seen(b"c", "value", 5)
     assert actor.started
 
 

@@ -584,7 +584,7 @@ class DataClient:
     def _opened(self, feed: Feed, told: Any) -> None:
         """The stream is open. ``told``: the answer to its first message, if it had one."""
         incarnation, handed = self._heard_of(told)
-        doubtful = None if told is None else told.connection_info
+        info = None if told is None else told.connection_info
         with self._lock:
             if self._session.ended:
                 feed.opened = self._session.state is State.CLOSED
@@ -604,9 +604,8 @@ class DataClient:
             recovered = self._recovered()
         for reply, error in told:
             reply.failed(error)
-        if doubtful is not None and doubtful.doubtful:
-            # What nobody here holds is released again with this.
-            self._on_handed(doubtful.doubtful, doubtful.handing)
+        if info is not None:
+            self._let_go_of_doubtful(info)
         if incarnation is not None and before is not None:
             self._report = reports.Report(before, incarnation, reopened)
         self._log_recovery(recovered)
@@ -650,13 +649,15 @@ class DataClient:
                 self._state_changed.notify_all()
             request = self._session.waiting(req_id)
             waiter = None if request is None else request.waiter
-            if request is not None and request.asks and response.task_ticket.never_started:
+            if request is not None and response.task_ticket.never_started:
                 # Whoever waits for the actor hears of the one that is made.
                 waiter = None if self._core.never_started(request) else waiter
             whole = waiter is None or request.kind is not Kind.GET
             recovered = self._settle(req_id) if whole else None
         if request is None or request.kind is Kind.GET:
             self._take_over(response.get, waiter)
+        elif request.kind is Kind.QUERY:
+            self._let_go_of_doubtful(response.connection_info)
         if waiter is not None and waiter.done(response) and not whole:
             with self._lock:
                 recovered = self._settle(req_id)
@@ -668,6 +669,11 @@ class DataClient:
             held = self._on_handed(got.handed, got.handing)
             if waiter is not None:
                 waiter.keep(held)
+
+    def _let_go_of_doubtful(self, info: Any) -> None:
+        """What nobody here holds is released again by this."""
+        if info.doubtful:
+            self._on_handed(info.doubtful, info.handing)
 
     def _settle(self, req_id: int) -> float | None:
         if self._core.settle(req_id):

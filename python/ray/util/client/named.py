@@ -166,7 +166,7 @@ class NamedObjects:
 
     def _note_seen(self, name: bytes, seen: SeenValue) -> None:
         size, restorable = len(seen.data), not seen.holds
-        self._data.note(lambda journal: journal.seen(name, seen, size, restorable))
+        self._data.note(lambda journal: journal.seen(name, seen, size, restorable, seen.is_error))
 
     def _note_inside(self, name: bytes, named: Named) -> None:
         if not self._data.has_parts:

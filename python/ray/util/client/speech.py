@@ -20,11 +20,13 @@ NO_ARGUMENTS = pickle.dumps(([], {}))
 
 
 class Recalled:
-    """A message that lies on disk, and how it is to be changed once it is read."""
+    """A message that lies on disk, and how it is to be changed once it is read. ``bare``: it goes
+    without its payload."""
 
-    def __init__(self, place: Spilled, mend: Callable[[Any], Any]) -> None:
+    def __init__(self, place: Spilled, mend: Callable[[Any], Any], bare: bool = False) -> None:
         self._place = place
         self._mend = mend
+        self._bare = bare
 
     def read(self) -> tuple[Any, bytes | None]:
         """The message and its payload.
@@ -33,7 +35,8 @@ class Recalled:
             OSError: they can't be read any more.
         """
         data, payload = self._place.read()
-        return self._mend(protocol.DataRequest.FromString(data)), payload
+        message = self._mend(protocol.DataRequest.FromString(data))
+        return message, None if self._bare else payload
 
 
 class WireSpeech:
@@ -65,7 +68,8 @@ class WireSpeech:
         if isinstance(waiter, TicketReply):
             handle, now = waiter.handle, waiter.id_now
         known = _Known(_first_id(entry), now, handle)
-        return _changed(entry, lambda message: _look_up(message, entry.names, known))
+        # The actor's arguments are not needed to find it.
+        return _changed(entry, lambda message: _look_up(message, entry.names, known), bare=True)
 
     def waiter(self, first: Any) -> Any:
         return RestoreReply(first)
@@ -83,9 +87,9 @@ class WireSpeech:
         budgets.spend(request.message.task, request.retries)
 
 
-def _changed(entry: Entry, change: Callable[[Any], Any]) -> Any:
+def _changed(entry: Entry, change: Callable[[Any], Any], bare: bool = False) -> Any:
     message = entry.message.message
-    return Recalled(message, change) if isinstance(message, Spilled) else change(message)
+    return Recalled(message, change, bare) if isinstance(message, Spilled) else change(message)
 
 
 def _first_id(entry: Entry) -> bytes:

@@ -68,37 +68,26 @@ def make_again(
     made: Any,
     args: Sequence[Any],
     kwargs: Dict[str, Any],
-    options: Dict[str, Any],
     ray_calls: RayCalls,
 ) -> Any:
-    """Makes an actor; finds it instead if it is a detached one that lives.
+    """Makes an actor that no server of the session has made, or whose maker has died.
 
     Args:
         made: the actor class, with its options.
         args: of the constructor.
         kwargs: of the constructor.
-        options: all that were given.
         ray_calls: what does the work.
 
     Raises:
         ValueError: its name stays taken.
         Exception: whatever Ray refuses it with.
     """
-    name = options.get("name")
-    if name and options.get("lifetime") == "detached":
-        namespace = options.get("namespace")
-        try:
-            return find_started(
-                lambda: ray_calls.get_actor(name, namespace), name, namespace, b"", ray_calls
-            )
-        except (NeverStarted, ValueError):
-            pass  # It was not made, or has died since.
     pauses = round(_NAME_FREE_S / _PAUSE_S)
     while True:
         try:
             return made.remote(*args, **kwargs)
         except ValueError as e:
-            if not name or "already" not in str(e) or not pauses:
+            if "already" not in str(e) or not pauses:
                 raise
         ray_calls.pause(_PAUSE_S)
         pauses -= 1

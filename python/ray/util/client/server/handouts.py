@@ -108,22 +108,25 @@ class Handouts:
             self._under_way.pop(name, None)
 
     def let_go(self, name: bytes) -> bool:
-        """The client holds ``name`` no more. Returns whether no answer under way refers to it."""
-        if name not in self._under_way:
-            self._doubtful.pop(name, None)
-            return True
-        self._doubtful[name] = None
+        """The client holds ``name`` no more. Returns whether no answer under way refers to it: of
+        this stream, or of one that has taken over meanwhile."""
         if self._next is not None:
             self._next._doubt([name])
-        return False
+            return False
+        if name in self._under_way:
+            self._doubtful[name] = None
+            return False
+        self._doubtful.pop(name, None)
+        return True
 
     @property
     def doubtful(self) -> List[bytes]:
         """What the client may not hold, or not have got, if the stream breaks now."""
-        # Copies are single steps, which the stream's own thread does not get between.
+        # Copies are single steps, which the stream's own thread does not get between. The newest
+        # first, since they may become some of the others.
+        newest = list(self._newest)
         told = [name for each in list(self._unsure) for name in each.names]
-        told += list(self._newest)
-        under_way = (name for name in told if name in self._under_way)
+        under_way = (name for name in (*told, *newest) if name in self._under_way)
         return list(dict.fromkeys((*list(self._doubtful), *under_way)))
 
     def take_doubtful(self) -> List[bytes]:

@@ -81,16 +81,12 @@ class RayCalls:
         return ray.get_actor(name, namespace)
 
     def actors_named(self, name: str, namespace: Optional[str]) -> List[ActorRecord]:
-        """What the cluster knows of all actors that had a name and are dead, or may be."""
-        space = namespace or ray.get_runtime_context().namespace
+        """What the cluster knows of the dead actors that had a name."""
         with disable_client_hook():
-            found = [info for info in state.actors().values() if info["Name"] == name]
-        records = [(_death_of(info), info) for info in found]
-        return [
-            _record(info)
-            for death, info in records
-            if death.ray_namespace == space or not death.ray_namespace
-        ]
+            space = namespace or ray.get_runtime_context().namespace
+            dead = state.actors(actor_state_name="DEAD").values()
+        named = (info for info in dead if info["Name"] == name)
+        return [_record(info) for info in named if _death_of(info).ray_namespace == space]
 
     def actor_record(self, actor_id: bytes) -> Optional[ActorRecord]:
         """What the cluster knows of an actor; None if it knows nothing (any more)."""

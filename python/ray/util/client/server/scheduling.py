@@ -113,8 +113,7 @@ class Scheduler:
             made = made.options(**options)
         with self._submitting():
             if task.again:
-                everything = {**options_of(task.baseline_options), **options}
-                actor = actors.make_again(made, args, kwargs, everything, self._ray)
+                actor = actors.make_again(made, args, kwargs, self._ray)
             else:
                 actor = made.remote(*args, **kwargs)
         actor_id = self._held.keep_actor(task.client_id, actor, _token(task))
@@ -172,7 +171,8 @@ class Scheduler:
         if not task.actor_id:
             return actor
         actor_id = actor._actor_id.binary()
-        if task.actor_id_now == actor_id:
+        # An earlier server may have made it once more, and nobody knows under which id.
+        if task.actor_id_now in (b"", actor_id):
             self._held.first_ids[actor_id] = task.actor_id
         if task.actor_id != self._held.first_id(actor):
             raise ValueError(f"Another actor has the name {task.name!r} by now.")

@@ -399,8 +399,9 @@ class ClientSession:
 
     def give_up(self, cause: Exception) -> list[Request]:
         """The session is lost for good. Returns the requests whose waiters are to be told."""
-        self._machine.feed(Input.GIVEN_UP)
+        # First, since whoever sees that the session has ended asks why, without a lock.
         self.cause = cause
+        self._machine.feed(Input.GIVEN_UP)
         waiting = self._abandon()
         self._outbox.clear()
         return waiting

@@ -164,7 +164,11 @@ class Conversation:
 
         To be followed by :meth:`told`.
         """
-        while self._asking is None and (request := self.session.take()) is not None:
+        # Once the session has ended, what stands in line is only still to be said.
+        while self._asking is None or self.session.ended:
+            request = self.session.take()
+            if request is None:
+                return None
             if self._is_moot(request):
                 continue
             if self.journal is None or self._is_complete(request, self.journal):
@@ -266,6 +270,8 @@ class Conversation:
         """
         entry: Entry = request.entry
         self.session.strike(request)
+        if request is self._asking:
+            self._asking = None
         self._restoring.discard(request)
         if self.journal is not None and self.journal.knows(entry):
             self.journal.give_up(entry)

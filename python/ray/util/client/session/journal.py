@@ -137,8 +137,7 @@ class Entry:
         kept: whether the message is still there.
         spilled: whether its message is kept elsewhere than in memory.
         place: in the order of all that was submitted, from 1.
-        started: of an actor that outlives servers: whether it is known to have done so, or to have
-            done something.
+        started: of an actor that outlives servers: whether it is known to live by itself.
     """
 
     __slots__ = (
@@ -407,16 +406,11 @@ class Journal:
         """The object is ready, or failed; its value was not seen."""
         entry = self._by_name.get(name)
         if entry is not None:
-            self._note_finished(entry, name)
+            entry._finished |= entry._bit(name)
 
-    def _note_finished(self, entry: Entry, name: bytes) -> None:
-        entry._finished |= entry._bit(name)
-        if entry.kind is _CALL:
-            actor = self._by_name.get(entry.needs[0])
-            if actor is not None:
-                actor.started = True
-
-    def seen(self, name: bytes, value: Any, size: int, restorable: bool = True) -> None:
+    def seen(
+        self, name: bytes, value: Any, size: int, restorable: bool = True, failed: bool = False
+    ) -> None:
         """The client has got the value. It is kept within the bound, in bytes, of all values.
 
         Args:
@@ -425,11 +419,14 @@ class Journal:
             size: in bytes.
             restorable: whether it may be put on a server. What refers to other objects may not: it
                 is kept for as long as the user holds its name, and is then only read.
+            failed: whether it is an error.
         """
         entry = self._by_name.get(name)
         if entry is None:
             return
-        self._note_finished(entry, name)
+        entry._finished |= entry._bit(name)
+        if entry.kind is _CALL and not failed:
+            self._note_started(entry.needs[0])
         if size > self._max_value_bytes or entry.kind not in _VALUED:
             return
         if not restorable and not entry._held & entry._bit(name):
@@ -440,6 +437,11 @@ class Journal:
         self.value_bytes += size
         while self.value_bytes > self._max_value_bytes:
             self._drop_value(next(iter(self._values)))
+
+    def _note_started(self, actor: bytes) -> None:
+        entry = self._by_name.get(actor)
+        if entry is not None:
+            entry.started = True
 
     def _drop_value(self, name: bytes) -> None:
         _, size, _ = self._values.pop(name)
