@@ -45,6 +45,7 @@ def data_stream(data: bytes) -> None:
     if flags & 1:
         session.initialised, session.grace_s = True, _FOREVER if flags & 2 else 0.0
     stream = DataStream(servicer, None, protocol.ConnectionInfoResponse)
+    session.begin(stream)
     asked = _asked(data[1:])
     for request in asked:
         stream.inbox.put_request(request, request.ByteSize())
