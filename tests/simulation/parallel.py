@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -40,6 +41,18 @@ def _run(seeds: range) -> Share:
     return Share(len(seeds), time.process_time() - began, found)
 
 
+def _end_with_parent() -> None:
+    """A process of the pool would else do its shares though nobody is left to take them."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def shares(seeds: range, jobs: int) -> Iterator[Share]:
     """Runs the schedules of the seeds; yields what came of each share, as it ends.
 
@@ -53,7 +66,7 @@ def shares(seeds: range, jobs: int) -> Iterator[Share]:
         return
     # Spawned: a process that has loaded gRPC is not to be forked.
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(parts)), mp_context=spawn)
+    pool = ProcessPoolExecutor(min(jobs, len(parts)), spawn, initializer=_end_with_parent)
     try:
         for share in as_completed([pool.submit(_run, part) for part in parts]):
             yield share.result()
