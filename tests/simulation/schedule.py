@@ -216,15 +216,21 @@ class Schedule:
             self.observed.leaks.append(f"{world.pending} events are still to come")
 
     def _look_for_leaks(self, user: User) -> None:
+        found = self._left_by(user)
+        if found:
+            # A long silence may not have been over, and have swallowed the acknowledgement.
+            found = self._left_by(user)
+        self.observed.leaks += [f"{user.shell.client_id}: {text}" for text in found]
+
+    def _left_by(self, user: User) -> list[str]:
         shell = user.shell
-        world = self.world
         shell.acknowledge_all()
-        world.run(world.now + 60.0, MOST_EVENTS)
+        self.world.run(self.world.now + 60.0, MOST_EVENTS)
         found = shell.leaks()
         for server in self._servers:
             if server.alive and server.listens:
                 found += server.leaks(shell.client_id)
-        self.observed.leaks += [f"{shell.client_id}: {text}" for text in found]
+        return found
 
     def _shut_down(self, user: User) -> None:
         self._shut.add(user.number)
