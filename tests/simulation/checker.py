@@ -450,7 +450,15 @@ class _Judgement:
             for other in self.history.things.values()
             if any(name in other.needs for name in (*thing.names, *self._inside(thing)))
         ]
-        return all(self._is_released(user, at) for user in users)
+        return all(self._is_released(user, at) for user in users) and not any(
+            self._stood_in_line(user, at) for user in users
+        )
+
+    def _stood_in_line(self, thing: Thing, at: float) -> bool:
+        """Whether no server was given it by then, so that it was sent for the first time after:
+        also if nobody holds what it makes."""
+        given = [submission.at for submission in self.submissions.get(thing.step.work.number, ())]
+        return bool(given) and min(given) >= at
 
     # -- servers
 
