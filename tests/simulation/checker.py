@@ -458,7 +458,8 @@ class _Judgement:
         """Whether no server was given it by then, so that it was sent for the first time after:
         also if nobody holds what it makes."""
         given = [submission.at for submission in self.submissions.get(thing.step.work.number, ())]
-        return bool(given) and min(given) >= at
+        # It may be refused, since something else that it needs is lost.
+        return thing.at < at and min(given, default=at) >= at
 
     # -- servers
 
