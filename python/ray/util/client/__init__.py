@@ -214,7 +214,10 @@ class _ClientContext:
             return lambda: False
         if self.__dict__.get("client_worker") is not None:
             self.client_worker.check_alive()  # A lost session says why.
-        raise Exception(_NOT_CONNECTED)
+        # Imports this module.
+        from ray.util.client.session.errors import NotConnected
+
+        raise NotConnected(_NOT_CONNECTED)
 
     def is_connected(self) -> bool:
         worker = self.__dict__.get("client_worker")

@@ -50,6 +50,10 @@ class ServerStartFailed(ConnectFailed, ConnectionAbortedError):
     """The specific server of the session could not be started or initialised."""
 
 
+class NotConnected(SessionError, ConnectionError):
+    """There is no session: none was begun here, or it was shut down before the call."""
+
+
 class SessionLost(SessionError, ConnectionError):
     """The session is over and can't come back.
 
