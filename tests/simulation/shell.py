@@ -458,11 +458,13 @@ class Shell:
         self._heard()
         request = self.session.waiting(req_id)
         waiter = None if request is None else request.waiter
-        if request is not None and response.task_ticket.never_started:
-            waiter = None if self.core.never_started(request) else waiter
         whole = waiter is None or request.kind is not Kind.GET
         if whole:
             self._settle(req_id)
+        if request is not None and response.task_ticket.never_started:
+            if self.core.never_started(request):
+                waiter = None
+            self._wake()
         if request is None or request.kind is Kind.GET:
             self._take_over(response.get, waiter)
         elif request.kind is Kind.QUERY and response.connection_info.doubtful:

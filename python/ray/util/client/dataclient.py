@@ -649,11 +649,12 @@ class DataClient:
                 self._state_changed.notify_all()
             request = self._session.waiting(req_id)
             waiter = None if request is None else request.waiter
-            if request is not None and response.task_ticket.never_started:
-                # Whoever waits for the actor hears of the one that is made.
-                waiter = None if self._core.never_started(request) else waiter
             whole = waiter is None or request.kind is not Kind.GET
             recovered = self._settle(req_id) if whole else None
+            if request is not None and response.task_ticket.never_started:
+                if self._core.never_started(request):
+                    waiter = None  # Whoever waits for the actor hears of the one that is made.
+                self._wake()
         if request is None or request.kind is Kind.GET:
             self._take_over(response.get, waiter)
         elif request.kind is Kind.QUERY:

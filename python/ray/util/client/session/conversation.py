@@ -404,14 +404,13 @@ class Conversation:
         return self._restoring_of - len(self._restoring), self._restoring_of
 
     def never_started(self, request: Request) -> bool:
-        """The answer to a look-up, which asks, says that its actor never started.
+        """The answer to a look-up, which is settled, says that its actor never started.
 
         Returns:
             Whether it is made now; then nobody is to be told of this answer.
 
-        To be followed by :meth:`settle` and :meth:`told`.
+        To be followed by :meth:`told`.
         """
-        request.asks = False
         if self.journal is None:
             return False
         actions = self.journal.unstarted(request.entry)
@@ -432,8 +431,8 @@ class Conversation:
         if request is None or request is not self._asking:
             return up_to is not None
         self._asking = None
-        # An actor that was found lives by itself.
-        request.entry.started = request.asks
+        # Unless the answer says otherwise, the actor lives by itself, or is dead for good.
+        request.entry.started = True
         return True
 
     def stream_broke(self, now: float) -> bool:

@@ -567,7 +567,7 @@ class Journal:
         """
         if not self.knows(entry) or entry._ended or entry.lost is not None:
             return []
-        entry._handed, entry.incarnation = False, 0
+        entry._handed, entry.started, entry.incarnation = False, False, 0
         for name in entry.needs:
             needed = self._by_name.get(name)
             if needed is not None:
