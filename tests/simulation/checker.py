@@ -17,12 +17,14 @@ from ray.exceptions import (
     RayTaskError,
     TaskCancelledError,
 )
+from ray.util.client.server.proxy.starter import ATTEMPTS
 from ray.util.client.session.errors import GracePeriodOver, SessionClosed, SessionLost
 from ray.util.client.session.grace import LONGEST_DELAY_S
 from tests.simulation import plan
 from tests.simulation.cluster import ProgramError, Submission
 from tests.simulation.history import Failed, Ok, Operation, Thing
 from tests.simulation.schedule import Observed
+from tests.simulation.shell import LONGEST_RECONNECT_S
 from tests.simulation.user import OutOfPatience, User
 
 # How much later than its timeout a call may end (seconds): an answer's slack and the way of it.
@@ -240,9 +242,18 @@ class _Judgement:
                 return ""
         if isinstance(operation.step, plan.Ask) and isinstance(error, ConnectionError):
             return self._unjustified_refusal(operation, error)
-        if operation.step == "init" and self.fired & {"fail starts", "kill server", "shut down"}:
-            return ""
+        if operation.step == "init":
+            return self._unjustified_refusal_to_begin()
         return "no error of the contract"
+
+    def _unjustified_refusal_to_begin(self) -> str:
+        """Of a session whose first server has not come up."""
+        if self.fired & {"fail starts", "kill server", "shut down"}:
+            return ""
+        # The proxier could not talk to any of the servers that it has tried.
+        kinds = [fault.kind for _, fault in self.observed.fired]
+        apart = sum(kinds.count(kind) for kind in ("stop server", "cut server", "silence server"))
+        return "" if apart >= ATTEMPTS else "nothing kept all its servers from beginning"
 
     def _unjustified_timeout(self, operation: Operation) -> str:
         timeout = getattr(operation.step, "timeout", None)
@@ -260,9 +271,16 @@ class _Judgement:
         if isinstance(error, OutOfPatience):
             took = operation.ended_at - operation.invoked_at
             return "" if took >= grace else "the grace period was not over"
+        return self._unjustified_obituary(error, operation.ended_at)
+
+    def _unjustified_obituary(self, error: ConnectionError, at: float) -> str:
+        """Of what the proxier tells of a session that it has ended."""
         if "did not come back within the grace period" in str(error):
-            return "" if self._was_away(operation.ended_at) else "the client was not away"
-        return "no error of the contract"
+            return "" if self._was_away(at) else "the client was not away"
+        if self.fired & {"fail starts", "kill server"}:
+            if "The server of this session died" in str(error) or "Starting Ray" in str(error):
+                return ""
+        return "no reason to end the session"
 
     def _was_away(self, until: float) -> bool:
         """Whether a client may have been out of reach for a grace period."""
@@ -271,7 +289,8 @@ class _Judgement:
     def _outage(self, until: float) -> float:
         """How long faults may have kept a client and its server apart, in seconds, at most."""
         settings = self.plan.settings
-        patience = 0.0
+        # A channel may just have tried in vain when all is well again.
+        patience = LONGEST_RECONNECT_S
         for at, fault in self.observed.fired:
             if at > until:
                 continue
@@ -291,12 +310,7 @@ class _Judgement:
             if len(user.shell.gaps[-1]) == 2 or user.shell.ended_at - began < grace - 0.001:
                 return f"the grace period of {grace} s was not over: {user.shell.gaps}"
             return "" if self._was_away(user.shell.ended_at) else "nothing kept it away so long"
-        if "did not come back within the grace period" in str(error):
-            return "" if self._was_away(user.shell.ended_at) else "the client was not away"
-        if "fail starts" in self.fired or "kill server" in self.fired:
-            if "The server of this session died" in str(error) or "Starting Ray" in str(error):
-                return ""
-        return "no reason to end the session"
+        return self._unjustified_obituary(error, user.shell.ended_at)
 
     def _was_ended(self, thing: Thing) -> bool:
         """Whether it was cancelled or killed, by whatever handle."""

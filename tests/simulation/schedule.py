@@ -18,7 +18,7 @@ from ray.util.client.server.proxy import host
 from ray.util.client.session import client
 from tests.simulation import plan as plans
 from tests.simulation.cluster import Cluster
-from tests.simulation.history import History, Unknown
+from tests.simulation.history import History, Operation, Unknown
 from tests.simulation.network import Metadata, Route, Wire
 from tests.simulation.plan import Fault, Plan, Settings
 from tests.simulation.proxier import ProxierProcess, Starts
@@ -179,13 +179,19 @@ class Schedule:
     def _run_programs(self) -> None:
         world = self.world
         give_up_at = ENDS_WITHIN_S
-        while not all(user.over for user in self._live()) and world.now < give_up_at:
-            if not world.pending:
+        while world.pending and world.now < give_up_at:
+            if all(user.over for user in self._live()) and not self._under_way():
                 break
             world.run(min(world.now + 50.0, give_up_at), MOST_EVENTS)
-        for operation in self.history.operations:
-            if operation.outcome is None and operation.client not in self._killed:
-                self.observed.hung.append(f"{operation}")
+        self.observed.hung += [f"{operation}" for operation in self._under_way()]
+
+    def _under_way(self) -> list[Operation]:
+        """Calls that have not ended, a shutdown among them; not those of a client that died."""
+        return [
+            operation
+            for operation in self.history.operations
+            if operation.outcome is None and operation.client not in self._killed
+        ]
 
     def _end(self) -> None:
         """Acknowledges everything, looks for what is left, and shuts all down."""

@@ -512,6 +512,8 @@ class ServerProcess:
                 superseded,
                 Status(grpc.StatusCode.ABORTED, "superseded", _why(names.REASON_SUPERSEDED)),
             )
+        if told["reconnecting"] != "True":
+            self.servicer.admit(told["client_id"])
         self.servicer.held.note_incarnation(incarnation)
         if self._driver is None:
             others = self._cluster.living(told["client_id"])

@@ -33,6 +33,8 @@ CLOSE_TIMEOUT_S = 5.0
 CLOSE_BEFORE_INIT_TIMEOUT_S = 1.0
 # How soon gRPC tries again to connect.
 RECONNECT_S = 0.3
+# A channel waits no longer than this until it tries to connect again (client/limits.py).
+LONGEST_RECONNECT_S = 1.0
 
 
 class RpcFailure(grpc.RpcError):
@@ -393,9 +395,8 @@ class Shell:
         while not self._reachable():
             if self.world.now >= give_up_at or self._closing:
                 return False
-            await self._change_within(
-                min(self.world.about(RECONNECT_S), max(give_up_at - self.world.now, 0.0))
-            )
+            pause = min(self.world.about(RECONNECT_S), LONGEST_RECONNECT_S)
+            await self._change_within(min(pause, max(give_up_at - self.world.now, 0.0)))
         return True
 
     async def _meet(self, ear: _Ear, timeout: float | None) -> Any:
@@ -499,6 +500,7 @@ class Shell:
         bounds = self.bounds
         self.core.journal = Journal(bounds.bytes, bounds.entries, bounds.value_bytes)
         self._initialised = True
+        self._forgotten = False
 
     # -- the end
 

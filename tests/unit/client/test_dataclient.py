@@ -235,6 +235,24 @@ def test_a_goodbye_is_said_until_it_is_taken(begin, servicer, goodbyes):
     assert data.info().state is SessionState.CLOSED
 
 
+class Forgetful(Refusing, Deaf):
+    """Has forgotten the session before it began, and later does not hear its first goodbye."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            (_Code.UNAVAILABLE, wire.REASON_SHUTTING_DOWN),
+            (_Code.NOT_FOUND, wire.REASON_SESSION_UNKNOWN),
+        )
+        self.reasons = [wire.REASON_SERVER_DIED]
+
+
+@pytest.mark.parametrize("servicer", [Forgetful()])
+def test_a_session_that_was_begun_anew_is_not_begun_anew_again_for_the_goodbye(begin, servicer):
+    begin(Recovery.REPLAY).close()
+    assert servicer.reconnecting == ["False", "True", "False", "True"]
+    assert servicer.goodbyes == 2
+
+
 class HandingOut(Dying):
     """Answers each get with names of two things; breaks off at a release, which it notes, and then
     hands out what that may have crossed."""

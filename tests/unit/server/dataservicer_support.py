@@ -48,11 +48,15 @@ class FakeServicer:
         self.held = FakeHeld()
         self.init_answer = protocol.InitResponse(ok=True)
         self.inits: List[Any] = []
+        self.admitted: List[str] = []
         self.puts: List[bytes] = []
         self.tasks: List[bytes] = []
         self.task_gate: Callable[[], None] = lambda: None
         self.waiting: queue.Queue[Callable[[Any], None]] = queue.Queue()
         self.released: queue.Queue[str] = queue.Queue()
+
+    def admit(self, client_id: str) -> None:
+        self.admitted.append(client_id)
 
     def Init(self, request: Any, context: Any = None, *, incarnation: int = 1) -> Any:
         self.inits.append(request)

@@ -699,6 +699,7 @@ class DataClient:
                     spills=self._spilling is not None,
                 )
             self._initialised = True
+            self._forgotten = False
 
     # -- the end
 

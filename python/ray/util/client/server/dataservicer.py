@@ -138,6 +138,8 @@ class DataServicer:
             return None
         if superseded is not None:
             superseded.inbox.close(superseded=True)
+        if not reconnecting:
+            self.basic_service.admit(client_id)
         self.basic_service.held.note_incarnation(incarnation)
         return session
 

@@ -21,9 +21,9 @@ from ray.util.client.server.payloads import failed_get, pickled_error, value_res
 from ray.util.client.server.ray_calls import RayCalls
 from ray.util.client.server.scheduling import Scheduler
 from ray.util.client.server.unary import (
+    ResponseCaches,
     client_id_of,
     raises_to_caller,
-    response_caches,
     runs_once,
 )
 from ray.util.client.session import wire
@@ -41,7 +41,7 @@ class RayletServicer:
     Attributes:
         held: what is held for clients; its dicts are attributes of the servicer, too.
         lifetime: of Ray in this process.
-        response_caches: client id -> cache of its unary calls.
+        response_caches: what clients' unary calls were answered.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RayletServicer:
         self.named_actors = self.held.named_actors
         self.ray_connect_handler = ray_connect_handler
         self.lifetime = RayLifetime(self._connect)
-        self.response_caches = response_caches()
+        self.response_caches = ResponseCaches()
         self._ray = ray_calls or RayCalls()
         self._scheduler = Scheduler(self.held, self, self._ray)
 
@@ -85,15 +85,17 @@ class RayletServicer:
         """Does nothing: the runtime env comes with Init. Old clients ask all the same."""
         return protocol.PrepRuntimeEnvResponse()
 
+    def admit(self, client_id: str) -> None:
+        """A session of a client begins."""
+        self.response_caches.begin(client_id)
+
     def release(self, client_id: str, id: bytes) -> bool:
         """Drops one object or actor handle; False if the client has no such thing."""
         return self.held.release(client_id, id)
 
     def release_all(self, client_id: str) -> None:
-        """Drops all that is held for a client that is gone."""
-        cache = self.response_caches.pop(client_id, None)
-        if cache is not None:
-            cache.close()
+        """Drops all that is held for a client that is gone; its late calls are refused."""
+        self.response_caches.end(client_id)
         self.held.release_all(client_id)
 
     # The cluster's key-value store

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections import defaultdict
+import threading
+from collections import OrderedDict
 from typing import Any, Callable, Dict, Optional
 
 import grpc
@@ -15,6 +16,9 @@ from ray.util.client.server.payloads import error_details
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Any, Any, Any], Any]
+
+# How many clients that are gone are known as such, so that their late calls are refused.
+_ENDED_KEPT = 1000
 
 
 def client_id_of(context: Any) -> str:
@@ -62,8 +66,8 @@ def raises_to_caller(empty: Callable[[], Any]) -> Callable[[Handler], Handler]:
 def runs_once(handler: Handler) -> Handler:
     """Answers a request that a client sends again with the outcome of the first time.
 
-    The servicer keeps the outcomes in ``response_caches``. Calls without the ids that tell a
-    repetition just run.
+    The servicer keeps the outcomes in ``response_caches``, a :class:`ResponseCaches`. Calls without
+    the ids that tell a repetition just run.
     """
 
     @functools.wraps(handler)
@@ -72,7 +76,7 @@ def runs_once(handler: Handler) -> Handler:
         if ids is None:
             return handler(self, request, context)
         client_id, thread_id, req_id = ids
-        cache = self.response_caches[client_id]
+        cache = self.response_caches.of(client_id)
         known = cache.check_cache(thread_id, req_id)
         if known is None:
             known = _outcome(handler, self, request, context)
@@ -101,6 +105,45 @@ def _ids_of(context: Any) -> Optional[tuple]:
     return metadata["client_id"], metadata["thread_id"], int(req_id)
 
 
-def response_caches() -> Dict[str, ResponseCache]:
-    """The caches of all clients by client id, each made when it is first asked for."""
-    return defaultdict(ResponseCache)
+class ResponseCaches:
+    """The caches of what clients' unary calls were answered. Thread-safe.
+
+    That of a client whose session is over stays for a while, closed: a call that was under way then
+    and is sent again may have been done, so it is refused.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._caches: Dict[str, ResponseCache] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many caches there are, closed ones among them."""
+        return len(self._caches)
+
+    def begin(self, client_id: str) -> None:
+        """A session of the client begins; what an earlier one was answered is no longer known."""
+        with self._lock:
+            if client_id in self._ended:
+                del self._ended[client_id], self._caches[client_id]
+
+    def of(self, client_id: str) -> ResponseCache:
+        """The cache of a client, made when it is first asked for; closed if it is gone."""
+        with self._lock:
+            return self._of(client_id)
+
+    def end(self, client_id: str) -> None:
+        """The client's session is over: its cache is emptied, and its calls are refused."""
+        with self._lock:
+            cache = self._of(client_id)
+            self._ended[client_id] = None
+            if len(self._ended) > _ENDED_KEPT:
+                oldest, _ = self._ended.popitem(last=False)
+                del self._caches[oldest]
+        cache.close()
+
+    def _of(self, client_id: str) -> ResponseCache:
+        cache = self._caches.get(client_id)
+        if cache is None:
+            cache = self._caches[client_id] = ResponseCache()
+        return cache
