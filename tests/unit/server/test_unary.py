@@ -1,4 +1,4 @@
-"""A server's unary calls run once, whatever is sent again, and not at all once the session is over."""
+"""A server's unary calls run once whatever is sent again, and not once the session is over."""
 
 from __future__ import annotations
 
