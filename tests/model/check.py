@@ -99,7 +99,7 @@ class Check:
     def _flags(self) -> list[str]:
         level = "-O2" if self.optimise else "-O0"
         flags = ["-w", level, "-DCOLLAPSE", f"-DMEMLIM={_MAX_MEGABYTES}"]
-        return [*flags, "-DNFAIR=3"] if self.fair else [*flags, "-DSAFETY"]
+        return [*flags, "-DNFAIR=4"] if self.fair else [*flags, "-DSAFETY"]
 
     def _options(self) -> list[str]:
         return ["-n", f"-m{_MAX_DEPTH}", *(["-a", "-f"] if self.fair else [])]

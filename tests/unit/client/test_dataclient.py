@@ -153,7 +153,7 @@ def put(data: DataClient) -> Exception:
 
     def run() -> None:
         try:
-            NamedObjects(data, "client").put(Pickled(b"value", ()), None)
+            NamedObjects(data, "client", None).put(Pickled(b"value", ()), None)
         except Exception as e:
             failures.append(e)
 
@@ -289,7 +289,7 @@ class HandingOut(Dying):
 def test_what_an_answer_hands_over_is_held_while_it_is_read(begin, servicer, holding):
     servicer.wanted.set()
     with pytest.raises(KeyError):
-        NamedObjects(begin(Recovery.REPLAY), "client").get([b"name"], None)
+        NamedObjects(begin(Recovery.REPLAY), "client", None).get([b"name"], None)
     for told in (holding.taken, holding.dropped):
         assert told.get(timeout=_PATIENCE_S) == ((b"a", b"b"), 7)
 
@@ -297,7 +297,7 @@ def test_what_an_answer_hands_over_is_held_while_it_is_read(begin, servicer, hol
 @pytest.mark.parametrize("servicer", [HandingOut()])
 def test_what_an_answer_hands_over_that_nobody_waits_for_is_let_go_of(begin, servicer, holding):
     with pytest.raises(GetTimeoutError):
-        NamedObjects(begin(Recovery.REPLAY), "client").get([b"name"], 0.1)
+        NamedObjects(begin(Recovery.REPLAY), "client", None).get([b"name"], 0.1)
     servicer.wanted.set()
     assert holding.dropped.get(timeout=_PATIENCE_S) == ((b"a", b"b"), 7)
 

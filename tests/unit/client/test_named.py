@@ -21,20 +21,22 @@ class Data:
         self.answer = answer
         self.submitted, self.released = [], []
 
+    def check_may_wait(self):
+        pass
+
     def submit(self, message, reply, submission, payload):
         self.submitted.extend(submission.names)
-
-    def await_reply(self, reply):
         if isinstance(self.answer, BaseException):
-            raise self.answer
-        return protocol.DataResponse(put=self.answer)
+            reply.failed(self.answer)
+        else:
+            reply.done(protocol.DataResponse(put=self.answer))
 
     def release(self, names):
         self.released.extend(names)
 
 
 def put(data):
-    return NamedObjects(data, "client").put(Pickled(b"value", ()), None)
+    return NamedObjects(data, "client", None).put(Pickled(b"value", ()), None)
 
 
 def test_what_was_put_is_held():
@@ -113,7 +115,7 @@ def pickled(name, events):
 
 def test_a_value_that_comes_too_late_is_not_read(events):
     race = Race(pickled("first", events), pickled("late", events))
-    (value,) = NamedObjects(race, "client").get([b"name"], None)
+    (value,) = NamedObjects(race, "client", None).get([b"name"], None)
     assert value.name == "first" and events == ["first is held"]
 
 
@@ -130,7 +132,7 @@ def test_what_an_answer_refers_to_is_held_until_it_has_been_read(events):
 
     over = HandingOver(pickled("", events), pickled("value", events))
     over.known[1] = Ask.SERVER
-    (value,) = NamedObjects(over, "client").get([b"name"], None)
+    (value,) = NamedObjects(over, "client", None).get([b"name"], None)
     assert events == ["handed is held", "value is held", "read", "handed is let go of"]
 
 
@@ -161,17 +163,17 @@ class Answering(Data):
 def test_many_objects_are_asked_for_at_once_and_each_once():
     data = Answering()
     names = [b"%d" % n for n in range(100)]
-    assert NamedObjects(data, "client").get([*names, names[3]], None) == [*names, names[3]]
+    assert NamedObjects(data, "client", None).get([*names, names[3]], None) == [*names, names[3]]
     assert data.asked == [names]
 
 
 def test_the_same_value_that_comes_once_more_is_not_read_twice(events):
     data = pickled("value", events)
-    (value,) = NamedObjects(Race(data, data), "client").get([b"name"], None)
+    (value,) = NamedObjects(Race(data, data), "client", None).get([b"name"], None)
     assert value.name == "value" and events == ["value is held"]
 
 
 def test_a_value_that_comes_too_late_and_can_not_be_read_is_no_trouble(events):
     race = Race(pickled("first", events), b"no pickle")
-    (value,) = NamedObjects(race, "client").get([b"name"], None)
+    (value,) = NamedObjects(race, "client", None).get([b"name"], None)
     assert value.name == "first"

@@ -75,6 +75,7 @@ class DataClient:
             of these hand-outs; what it returns holds them.
         recovery: what is to be restored after a death of the server.
         limits: of what is kept for that; by default what the environment says.
+        busy: whether the calling thread holds a lock that the data thread needs.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class DataClient:
         on_handed: Callable[[Sequence[bytes], int], Any],
         recovery: Recovery = Recovery.REPLAY,
         limits: Limits | None = None,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._channel = channel
         self._metadata = metadata
@@ -95,7 +97,9 @@ class DataClient:
         self._on_lost = on_lost
         self._on_handed = on_handed
         self._core = Conversation(grace_period, WireSpeech(), recovery is not Recovery.OFF)
-        self._lock = threading.Lock()
+        # Owned by its thread, so that a destructor which interrupts that one can tell.
+        self._lock = threading.RLock()
+        self._busy = busy
         self._recovery = recovery
         self._limits = limits or Limits.from_environment()
         folder = self._limits.spill_folder
@@ -123,6 +127,7 @@ class DataClient:
         self._thread = threading.Thread(
             target=self._run, name="ray_client_streaming_rpc", daemon=True
         )
+        self.own_threads = {self._thread}
 
     def start(self) -> None:
         """Opens the stream."""
@@ -184,12 +189,31 @@ class DataClient:
         if self._session.ended:
             raise self._session.ending()
 
+    def check_may_wait(self) -> None:
+        """Raises a RuntimeError where waiting for an answer would never end.
+
+        The garbage collector runs destructors of the program's on any thread at any point: on those
+        that bring the answers, and in the midst of what is done with a lock that they need.
+        """
+        if self._must_not_wait():
+            raise RuntimeError(
+                "A destructor that the garbage collector has run in the midst of the Ray Client "
+                "session's own work can't wait for the session. Don't get, put or wait for objects "
+                "in destructors; submitting, ray.kill() and ray.cancel() are all right."
+            )
+
+    def _must_not_wait(self) -> bool:
+        own = threading.current_thread() in self.own_threads
+        return own or self._lock._is_owned() or self._busy()  # type: ignore[attr-defined]
+
     def wait_connected(self, timeout: float) -> None:
         """Waits until the stream is open, the session has ended, or ``timeout`` seconds are over.
 
         Raises:
             SessionLost: it has ended.
+            RuntimeError: see :meth:`check_may_wait`.
         """
+        self.check_may_wait()
         with self._lock:
             self._state_changed.wait_for(
                 lambda: self._session.state is State.CONNECTED or self._session.ended, timeout
@@ -204,7 +228,7 @@ class DataClient:
         self._init = request
         reply = InitReply(self._negotiated)
         self._send(Kind.INIT, protocol.DataRequest(init=request), reply)
-        return self._await(reply).init
+        return reply.wait().init
 
     def ConnectionInfo(self) -> Any:
         request = protocol.DataRequest(connection_info=protocol.ConnectionInfoRequest())
@@ -223,19 +247,22 @@ class DataClient:
         """Cancels or kills what a TerminateRequest names; that does not come back after a death.
 
         An actor that may restart does. The server is told of it first: one that does not know a
-        living actor yet could not end it.
+        living actor yet could not end it. Where waiting would never end (see
+        :meth:`check_may_wait`) nobody hears how it went.
         """
         if request.HasField("actor"):
             needs: tuple[bytes, ...] = (request.actor.id,)
             ended = needs if request.actor.no_restart else ()
         else:
             needs, ended = (), (request.task_object.id,)
-        reply = BlockingReply()
+        reply = None if self._must_not_wait() else BlockingReply()
         message = protocol.DataRequest(terminate=request)
         self._hand_over(
             Request(UNTRACKED, Kind.TERMINATE, message, reply, needs=needs, concerns=ended)
         )
-        return self._await(reply).terminate
+        if reply is None:  # A destructor's wish.
+            return protocol.TerminateResponse(ok=True)
+        return reply.wait().terminate
 
     def release(self, names: Iterable[bytes], receipts: Iterable[Receipt] = ()) -> None:
         """Tells that nobody here holds these objects and actors any more. Never waits or raises.
@@ -300,6 +327,7 @@ class DataClient:
         """What is known of objects without asking the server."""
         journal = self._core.journal
         assert journal is not None, "objects have names only where there is a journal"
+        self.check_may_wait()
         with self._lock:
             if not self._session.ended:
                 self._let_in()
@@ -320,10 +348,6 @@ class DataClient:
         """How many bytes a value may have that the journal is to keep."""
         return self._limits.max_value_bytes
 
-    def await_reply(self, reply: BlockingReply) -> Any:
-        """Waits for the answer. Raises what the reply failed with."""
-        return self._await(reply)
-
     def RegisterGetCallback(
         self, request: Any, load: Callable[[Any], Any], callback: Callable[[Any], None]
     ) -> None:
@@ -337,15 +361,9 @@ class DataClient:
         return self._ask(Kind.QUERY, request)
 
     def _ask(self, kind: Kind, message: Any, payload: Any = None) -> Any:
+        self.check_may_wait()
         reply = BlockingReply()
         self._send(kind, message, reply, payload=payload)
-        return self._await(reply)
-
-    def _await(self, reply: BlockingReply) -> Any:
-        if threading.current_thread() is self._thread:
-            raise RuntimeError(
-                "A callback of an object can't wait for an answer of the session that calls it back"
-            )
         return reply.wait()
 
     def _send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -12,7 +13,13 @@ from ray.util.client.speech import Recalled
 
 
 class Source(Protocol):
-    """Where a feed's requests come from."""
+    """Where a feed's requests come from.
+
+    Attributes:
+        own_threads: those that the session can't do without; a feed's is one while it sends.
+    """
+
+    own_threads: set[threading.Thread]
 
     def next_requests(self, feed: Feed) -> list[Request]:
         """Waits for requests; none when the feed is over."""
@@ -44,6 +51,14 @@ class Feed:
         self.batches = False
 
     def __iter__(self) -> Iterator[Any]:
+        mine = threading.current_thread()
+        self._source.own_threads.add(mine)
+        try:
+            yield from self._messages()
+        finally:
+            self._source.own_threads.discard(mine)
+
+    def _messages(self) -> Iterator[Any]:
         if self.first is not None:
             yield self.first
         while requests := self._source.next_requests(self):

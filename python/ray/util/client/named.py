@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import ray.cloudpickle as cloudpickle
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.client import protocol
+from ray.util.client.callbacks import Callbacks
 from ray.util.client.chunking import carry
 from ray.util.client.dataclient import DataClient
 from ray.util.client.losses import lost_error
@@ -60,11 +61,13 @@ class NamedObjects:
     Args:
         data: the session's data stream; its session has begun.
         client_id: the session's.
+        callbacks: makes the program's.
     """
 
-    def __init__(self, data: DataClient, client_id: str) -> None:
+    def __init__(self, data: DataClient, client_id: str, callbacks: Callbacks) -> None:
         self._data = data
         self._client_id = client_id
+        self._callbacks = callbacks
         self._minter = Minter()
 
     # -- making
@@ -75,6 +78,7 @@ class NamedObjects:
         Raises:
             Exception: the server could not read it.
         """
+        self._data.check_may_wait()
         token = self._minter.object()
         message = protocol.DataRequest()
         message.put.register_as = token
@@ -85,7 +89,7 @@ class NamedObjects:
         kind = Kind.PUT if client_ref_id is None else Kind.PAYLOAD
         self._data.submit(message, reply, Submission(kind, (token,), pickled.needs), payload)
         try:
-            answer = self._data.await_reply(reply).put
+            answer = reply.wait().put
             if not answer.valid:
                 raise error_from(answer.error)
         except BaseException:
@@ -194,6 +198,7 @@ class NamedObjects:
         return protocol.DataRequest(task=task)
 
     def _fetch(self, names: list[bytes], timeout: float | None) -> list[Any]:
+        self._data.check_may_wait()
         outcome = Slot()
         now = timeout is not None and timeout < _NOW_S
         message = protocol.DataRequest(
@@ -230,10 +235,11 @@ class NamedObjects:
         """Calls back with an object's value, or an exception, when it is ready."""
         (outcome,) = self._data.outcomes([name])
         if isinstance(outcome, Lost):
-            callback(lost_error(name, outcome.reason))
+            self._callbacks.call(callback, lost_error(name, outcome.reason))
             return
         if isinstance(outcome, Seen):
-            callback(_value_or_error(lambda: _value_of(outcome.value)))
+            seen = outcome.value
+            self._callbacks.call(lambda _: callback(_value_or_error(lambda: _value_of(seen))), None)
             return
         message = protocol.DataRequest(
             get=protocol.GetRequest(ids=[name], asynchronous=True, parts=True)
@@ -248,7 +254,8 @@ class NamedObjects:
             reply.let_go()
             callback(value)
 
-        reply = PartsReply(message, tell)
+        # There, too, the value is read: unpickling it may run code of the program's.
+        reply = PartsReply(message, lambda parts: self._callbacks.call(tell, parts))
         self._data.ask(RequestKind.GET, message, reply, (name,))
 
     def wait(self, names: list[bytes], num_returns: int, timeout: float | None) -> set[bytes]:
@@ -265,6 +272,7 @@ class NamedObjects:
         return ready
 
     def _wait(self, names: list[bytes], num_returns: int, timeout: float | None) -> list[bytes]:
+        self._data.check_may_wait()
         deadline = Deadline(timeout)
         message = protocol.DataRequest(
             wait=protocol.WaitRequest(

@@ -71,6 +71,8 @@ class _Reference:
         ticket = self._ticket
         if ticket is None:
             return
+        if self._worker is not None and not ticket.done():
+            self._worker.check_may_wait()
         try:
             id = ticket.result(timeout)
         except FutureTimeout as e:
@@ -156,7 +158,7 @@ class ClientObjectRef(_Reference, raylet.ObjectRef):
     def _on_completed(self, py_callback: Callable[[Any], None]) -> None:
         """Calls back once with the value, or with the exception, when the object is ready.
 
-        The callback runs on the session's data thread and must not block.
+        The callback runs on the session's thread for callbacks, one after another.
         """
         self._worker.register_callback(self, py_callback)
 

@@ -40,6 +40,11 @@ class Releases:
         self._thread = threading.Thread(target=self._run, name="ray_client_releases", daemon=True)
         self._thread.start()
 
+    @property
+    def busy(self) -> bool:
+        """Whether this thread counts right now: a destructor asks that interrupts it."""
+        return self._lock._is_owned()  # type: ignore[attr-defined]
+
     def retain(self, id: bytes) -> bool:
         """One more reference to ``id``. Returns whether it is the first."""
         with self._lock:

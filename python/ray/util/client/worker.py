@@ -29,6 +29,7 @@ from ray.exceptions import GetTimeoutError
 from ray.job_config import JobConfig
 from ray.util.client import auto_init, protocol, ray
 from ray.util.client.aside import Aside
+from ray.util.client.callbacks import Callbacks
 from ray.util.client.chunking import carry
 from ray.util.client.client_pickler import loads_from_server
 from ray.util.client.connecting import (
@@ -154,8 +155,10 @@ class Worker:
             on_handed=lambda names, handing: Handed(self, names, handing),
             recovery=self._recovery,
             limits=self._limits,
+            busy=lambda: self._releases.busy,
         )
         self._releases = Releases(self._send_release)
+        self._callbacks = Callbacks()
         self.data_client.start()
         self.log_client = LogstreamClient(
             self.channel, self._call_metadata, self.data_client.wait_connected
@@ -188,7 +191,7 @@ class Worker:
         if not answer.ok:
             raise ServerStartFailed(f"Initialization failure from server:\n{answer.msg}")
         if self.data_client.has_tokens:
-            self._by_name = NamedObjects(self.data_client, self._client_id)
+            self._by_name = NamedObjects(self.data_client, self._client_id, self._callbacks)
         if not self.data_client.recovers:
             logger.info(
                 "The cluster runs a stock Ray Client server: this session survives a broken "
@@ -213,6 +216,11 @@ class Worker:
         """Raises why the session has ended, if it has."""
         self.data_client.check_alive()
 
+    def check_may_wait(self) -> None:
+        """Raises a RuntimeError where waiting for the session would never end, as in some
+        destructors."""
+        self.data_client.check_may_wait()
+
     def ping_server(self, timeout: float | None = None) -> bool:
         """Whether the cluster answers within ``timeout`` seconds."""
         try:
@@ -230,6 +238,7 @@ class Worker:
         auto_init.allow(self)
         self._releases.close()
         self.data_client.close()
+        self._callbacks.close()
         self.log_client.close()
         self.channel.close()
         self._aside.close()
@@ -301,17 +310,14 @@ class Worker:
     def register_callback(self, ref: ClientObjectRef, callback: Callable[[Any], None]) -> None:
         """Calls back with an object's value, or an exception, when it is ready.
 
-        What the callback raises is logged: the session's thread must go on.
+        It runs on a thread for callbacks, and may wait for the session. What it raises is logged.
         """
 
         def tell(value: Any) -> None:
-            try:
-                callback(value)
-            except Exception:
-                logger.exception("A program's callback for an object failed.")
+            self._callbacks.call(callback, value)
 
         if self._by_name is not None:
-            self._by_name.call_back(ref.id, tell)
+            self._by_name.call_back(ref.id, callback)
             return
         pending = ref._ticket
         if pending is None or pending.done():

@@ -1,0 +1,88 @@
+"""Programs' callbacks run on a thread of their own, each once, in order, whatever they do."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ray.util.client import callbacks as client_callbacks
+from ray.util.client.callbacks import Callbacks
+
+_PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def callbacks() -> Iterator[Callbacks]:
+    callbacks = Callbacks()
+    yield callbacks
+    callbacks.close()
+
+
+@pytest.fixture
+def told() -> queue.SimpleQueue:
+    return queue.SimpleQueue()
+
+
+def taken(told: queue.SimpleQueue, count: int) -> list[Any]:
+    return [told.get(timeout=_PATIENCE_S) for _ in range(count)]
+
+
+def test_calls_are_made_in_order(callbacks: Callbacks, told: queue.SimpleQueue) -> None:
+    for number in range(100):
+        callbacks.call(told.put, number)
+    assert taken(told, 100) == list(range(100))
+
+
+def test_one_that_waits_keeps_nobody_waiting_who_calls(
+    callbacks: Callbacks, told: queue.SimpleQueue
+) -> None:
+    gate = threading.Event()
+    callbacks.call(gate.wait, _PATIENCE_S)
+    callbacks.call(lambda _: told.put(threading.current_thread()), None)
+    assert told.empty()
+    gate.set()
+    assert taken(told, 1)[0].name == "ray_client_callbacks"
+
+
+def test_what_one_raises_is_logged(
+    callbacks: Callbacks, told: queue.SimpleQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_callbacks.logger, "exception", told.put)
+    callbacks.call(lambda value: 1 / value, 0)
+    callbacks.call(told.put, "next")
+    assert taken(told, 2) == ["A program's callback for an object failed.", "next"]
+
+
+def test_what_is_in_line_at_the_end_is_called(told: queue.SimpleQueue) -> None:
+    callbacks = Callbacks()
+    gate = threading.Event()
+    callbacks.call(gate.wait, _PATIENCE_S)
+    callbacks.call(told.put, "before")
+    callbacks.close()
+    callbacks.call(told.put, "after")
+    gate.set()
+    assert taken(told, 2) == ["before", "after"]
+
+
+def test_what_comes_after_the_end_is_called(told: queue.SimpleQueue) -> None:
+    callbacks = Callbacks()
+    callbacks.close()
+    callbacks._thread.join(_PATIENCE_S)
+    assert not callbacks._thread.is_alive()
+    callbacks.call(told.put, "late")
+    assert taken(told, 1) == ["late"]
+
+
+def test_nothing_is_kept_of_a_call_that_was_made(
+    callbacks: Callbacks, told: queue.SimpleQueue
+) -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            told.put("dropped")
+
+    callbacks.call(lambda value: None, Dropped())
+    assert taken(told, 1) == ["dropped"]
