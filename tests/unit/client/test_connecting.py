@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from ray.util.client import connecting, protocol
-from ray.util.client.connecting import Finding, look, timeouts, wait_for_server
+from ray.util.client.connecting import Finding, close_channel, look, timeouts, wait_for_server
 from ray.util.client.session.errors import (
     ConnectFailed,
     NothingListening,
@@ -17,6 +17,7 @@ from ray.util.client.session.errors import (
     TokenRefused,
     WrongPort,
 )
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -182,3 +183,28 @@ def test_token_refused(connect, grpc_server):
     server.add_generic_rpc_handlers((protocol.handler(protocol.DRIVER, Refusing()),))
     with pytest.raises(TokenRefused, match="RAY_AUTH_TOKEN"):
         connect(address)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_no_thread_of_grpc_complains_of_a_channel_that_is_closed(grpc_server, monkeypatch, wrapped):
+    _, address = grpc_server
+    complaints = []
+    monkeypatch.setattr(threading, "excepthook", complaints.append)
+    before = threading.active_count()
+    for _ in range(5):
+        channel = grpc.insecure_channel(address)
+        if wrapped:
+            channel = grpc.intercept_channel(channel, Interceptor())
+        for _ in range(2):
+            ready = grpc.channel_ready_future(channel)
+            ready.result(20)
+            ready.cancel()
+        close_channel(channel)
+    # Those that watched have ended, whether or not they complained.
+    eventually(lambda: threading.active_count() <= before, "the threads to end")
+    assert not complaints
+
+
+class Interceptor(grpc.UnaryUnaryClientInterceptor):
+    def intercept_unary_unary(self, continuation, details, request):
+        return continuation(details, request)

@@ -38,6 +38,11 @@ _BACKOFF_STEP_S = 5
 _LOOK_AFTER_S = 1.0
 _PROBE_TIMEOUT_S = 2.0
 
+# Where gRPC (1.66 as well as 1.76) keeps whether a thread watches a channel. Without it a
+# channel is closed at once.
+_WATCH = "_connectivity_state"
+_WATCH_ENDS_S = 0.5
+
 _TRUE = ("1", "true")
 
 
@@ -75,6 +80,22 @@ def make_channel(
         options=GRPC_OPTIONS + RECONNECT_OPTIONS + SINGLE_THREADED_OPTIONS,
         credentials=credentials,
     )
+
+
+def close_channel(channel: grpc.Channel) -> None:
+    """Closes a channel, once gRPC has stopped to watch whether it is connected.
+
+    That is within a fifth of a second of the last question; a thread of gRPC's that still watched
+    would print a traceback. After half a second the channel is closed all the same.
+    """
+    bare = channel
+    while hasattr(bare, "_channel") and not hasattr(bare, _WATCH):
+        bare = bare._channel  # Interceptors wrap it.
+    watch = getattr(bare, _WATCH, None)
+    give_up_at = time.monotonic() + _WATCH_ENDS_S
+    while getattr(watch, "polling", False) and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+    channel.close()
 
 
 def timeouts(retries: int) -> list[float]:

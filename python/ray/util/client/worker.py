@@ -33,6 +33,7 @@ from ray.util.client.callbacks import Callbacks
 from ray.util.client.chunking import carry
 from ray.util.client.client_pickler import loads_from_server
 from ray.util.client.connecting import (
+    close_channel,
     make_channel,
     ping_request,
     tls_in_environment,
@@ -137,7 +138,7 @@ class Worker:
         try:
             wait_for_server(self.channel, conn_str, secure, connection_retries, self._first_ping)
         except BaseException:
-            self.channel.close()
+            close_channel(self.channel)
             self._aside.close()
             raise
         self._open_streams()
@@ -240,7 +241,7 @@ class Worker:
         self.data_client.close()
         self._callbacks.close()
         self.log_client.close()
-        self.channel.close()
+        close_channel(self.channel)
         self._aside.close()
 
     # -- calls
