@@ -112,6 +112,105 @@ def test_a_callback_may_use_the_session_over_a_death(gated: Session) -> None:
     assert gated.client.run("(done.wait(60), seen)") == [True, ["ActorDiedError", 42, "put", 1]]
 
 
+def test_what_is_dropped_as_soon_as_it_was_asked_for(gated: Session) -> None:
+    """Ray ends a process that looks up an object whose last reference has just gone."""
+    gated.client.run(USES_THE_SESSION)
+    gated.client.run(
+        """
+        from ray.util.client import session
+
+        came = threading.Semaphore(0)
+        for number in range(300):
+            ref = double.remote(number) if number % 2 else ray.put(number)
+            ref._on_completed(lambda value: came.release())
+            del ref
+        all_came = all(came.acquire(timeout=60) for _ in range(300))
+        """
+    )
+    assert gated.client.run("(all_came, session.info().incarnation)") == [True, 1]
+
+
+def test_a_callback_that_exits_harms_no_other(gated: Session) -> None:
+    gated.client.run(USES_THE_SESSION)
+    gated.client.run("double.remote(1)._on_completed(lambda value: exit('stop'))")
+    gated.client.run(
+        """
+        async def awaited():
+            return await asyncio.wait_for(double.remote(2), 60)
+        """
+    )
+    assert gated.client.run("asyncio.run(awaited())") == 4
+    assert "SystemExit: stop" in gated.client.output()
+
+
+def test_shutdown_waits_for_a_callback(gated: Session) -> None:
+    gated.client.run(
+        """
+        import threading
+        import time
+
+        begun, ended = threading.Event(), []
+
+        def slowly(value):
+            begun.set()
+            time.sleep(0.5)
+            ended.append(value)
+
+        ray.put("value")._on_completed(slowly)
+        begun.wait(60)
+        ray.shutdown()
+        """
+    )
+    assert gated.client.run("ended") == ["value"]
+
+
+def test_callbacks_belong_to_their_session(gated: Session) -> None:
+    """Also to one that is not the program's default: what its values refer to is its own."""
+    gated.client.run(
+        f"""
+        import queue
+
+        called = queue.SimpleQueue()
+        other = ray.init({gated.cluster.address!r}, allow_multiple=True)
+        with other:
+
+            @ray.remote
+            def outer():
+                return [ray.put("inner")]
+
+            async def awaited():
+                (inner,) = await outer.remote()
+                return await inner
+
+            outer.remote()._on_completed(lambda value: called.put(ray.get(value)))
+            results = [called.get(timeout=60), asyncio.run(awaited())]
+        other.disconnect()
+        """
+    )
+    assert gated.client.run("results") == [["inner"], "inner"]
+
+
+def test_an_awaited_stop_iteration(gated: Session) -> None:
+    gated.client.run(
+        """
+        from ray.exceptions import RayTaskError
+
+        @ray.remote
+        def stop():
+            raise StopIteration("stop")
+
+        async def awaited():
+            try:
+                await stop.remote()
+            except RayTaskError as e:
+                return (isinstance(e, StopIteration), isinstance(e.cause, StopIteration), str(e))
+        """
+    )
+    dual, cause, text = gated.client.run("asyncio.run(awaited())")
+    assert (dual, cause) == (False, True)
+    assert "StopIteration: stop" in text
+
+
 DESTRUCTORS = """
     import gc
     import threading
@@ -138,11 +237,11 @@ def test_destructors_on_the_data_thread_don_t_hang_the_session(gated: Session) -
         """
         value = ray.put("value")
         data = ray.util.client.ray.get_context().client_worker.data_client
-        settle = data._settle
+        settle, kept = data._settle, []
 
         def collecting(req_id):
             Doomed(lambda: ray.get(value))
-            Doomed(lambda: ray.put(1) and "put")
+            Doomed(lambda: kept.append(ray.put("put")))
             Doomed(lambda: ray.wait([value]) and "waited")
             Doomed(lambda: ray.kill(gate))
             data._settle = settle
@@ -154,8 +253,8 @@ def test_destructors_on_the_data_thread_don_t_hang_the_session(gated: Session) -
         """
     )
     outcomes = gated.client.run("[outcome for name, outcome in outcomes if 'streaming' in name]")
-    assert sorted(outcomes, key=str) == [None, *3 * ["RuntimeError"]]
-    assert gated.client.run("ray.get(value)") == "value"
+    assert sorted(outcomes, key=str) == [None, None, "RuntimeError", "RuntimeError"]
+    assert gated.client.run("(ray.get(value), ray.get(kept))") == ["value", ["put"]]
     # The wish to kill was carried out.
     failed = "try_get(lambda: ray.get(gate.opening.remote(), timeout=60))"
     gated.client.run(

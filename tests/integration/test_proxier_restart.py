@@ -12,12 +12,21 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.processes import descendants, kill
 from tests.support.proxier import Proxier
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
 def proxier(cluster: Cluster, tmp_path: Path) -> Iterator[Proxier]:
     with Proxier(cluster, tmp_path / "proxier.log") as running:
         yield running
+
+
+def lose(proxier: Proxier, client: Client) -> None:
+    """Kills the proxier and waits until the client knows: what must not be run again is lost if it
+    is given to a stream that nobody reads any more."""
+    proxier.kill()
+    suspended = "ray.util.client.session.info().state.name == 'SUSPENDED'"
+    eventually(lambda: client.run(suspended), "the client to notice")
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ def client(make_client: MakeClient, proxier: Proxier) -> Client:
 def test_the_session_is_begun_anew_and_restored(client: Client, proxier: Proxier) -> None:
     step = client.start("import threading; threading.Event().wait(0); ray.get(put)")
     assert step.value() == "put"
-    proxier.kill()
+    lose(proxier, client)
     waiting = client.start("ray.get([put, seen, unseen, actor.add.remote(), add_one.remote(9)])")
     proxier.start()
     assert waiting.value() == ["put", 2, 3, 1, 10]
@@ -59,7 +68,7 @@ def test_the_session_is_begun_anew_and_restored(client: Client, proxier: Proxier
 
 def test_again_and_again(client: Client, proxier: Proxier) -> None:
     for incarnation in (2, 3):
-        proxier.kill()
+        lose(proxier, client)
         proxier.start()
         assert client.run("ray.get([put, unseen, actor.add.remote()])") == ["put", 3, 1]
         assert client.run("ray.util.client.session.info().incarnation") == incarnation
@@ -94,7 +103,7 @@ def test_what_workers_print_after_it_comes(client: Client, proxier: Proxier) -> 
     )
     client.wait_output("said before")
     for text in ("said after it", "said after both"):
-        proxier.kill()
+        lose(proxier, client)
         proxier.start()
         # An actor of the first job, and a worker of the newest.
         client.run("ray.get([put, speaker.say.remote(text)])", text=text)

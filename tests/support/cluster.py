@@ -16,7 +16,14 @@ from typing import Any, Dict, List, Optional, Set
 import psutil
 
 from tests.support.ports import LOOPBACK, NODE_ADDRESS, free_ports, is_open
-from tests.support.processes import command_of, descendants, end, is_running, wait_gone
+from tests.support.processes import (
+    command_of,
+    descendants,
+    end,
+    is_running,
+    parent_of,
+    wait_gone,
+)
 from tests.support.waiting import eventually
 
 # Variables that all heads get. For plugins of pytest, which run before any head is started.
@@ -131,7 +138,7 @@ class Cluster:
             for process in descendants(self.proxier.pid)
             if "--mode=specific-server" in command_of(process) and is_running(process)
         ]
-        parents = {process.ppid() for process in found if is_running(process)}
+        parents = {parent_of(process) for process in found}
         servers = [process for process in found if process.pid not in parents]
         self._seen.update(servers)
         return sorted(servers, key=lambda process: process.create_time())

@@ -26,6 +26,14 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
+def parent_of(process: psutil.Process) -> int:
+    """Returns the pid of the parent; 0 if the process is gone."""
+    try:
+        return process.ppid()
+    except _GONE:
+        return 0
+
+
 def descendants(pid: int) -> List[psutil.Process]:
     """Returns every living descendant of a process; none if it is gone itself."""
     try:

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from ray.util.client import callbacks as client_callbacks
+from ray.util.client import ray
 from ray.util.client.callbacks import Callbacks
 
 _PATIENCE_S = 20.0
+CONTEXT = object()
 
 
 @pytest.fixture
 def callbacks() -> Iterator[Callbacks]:
-    callbacks = Callbacks()
+    callbacks = Callbacks(CONTEXT)
     yield callbacks
     callbacks.close()
 
@@ -48,17 +50,24 @@ def test_one_that_waits_keeps_nobody_waiting_who_calls(
     assert taken(told, 1)[0].name == "ray_client_callbacks"
 
 
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit("stop")])
 def test_what_one_raises_is_logged(
-    callbacks: Callbacks, told: queue.SimpleQueue, monkeypatch: pytest.MonkeyPatch
+    callbacks: Callbacks,
+    told: queue.SimpleQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
 ) -> None:
+    def fail(_: Any) -> None:
+        raise error
+
     monkeypatch.setattr(client_callbacks.logger, "exception", told.put)
-    callbacks.call(lambda value: 1 / value, 0)
+    callbacks.call(fail, None)
     callbacks.call(told.put, "next")
     assert taken(told, 2) == ["A program's callback for an object failed.", "next"]
 
 
 def test_what_is_in_line_at_the_end_is_called(told: queue.SimpleQueue) -> None:
-    callbacks = Callbacks()
+    callbacks = Callbacks(CONTEXT)
     gate = threading.Event()
     callbacks.call(gate.wait, _PATIENCE_S)
     callbacks.call(told.put, "before")
@@ -68,8 +77,41 @@ def test_what_is_in_line_at_the_end_is_called(told: queue.SimpleQueue) -> None:
     assert taken(told, 2) == ["before", "after"]
 
 
+def test_they_belong_to_the_context_of_the_session(
+    callbacks: Callbacks, told: queue.SimpleQueue
+) -> None:
+    callbacks.call(lambda _: told.put(ray.get_context()), None)
+    assert taken(told, 1) == [CONTEXT]
+
+
+def test_the_end_can_be_waited_for(told: queue.SimpleQueue) -> None:
+    callbacks = Callbacks(CONTEXT)
+    gate = threading.Event()
+    callbacks.call(gate.wait, _PATIENCE_S)
+    callbacks.call(told.put, "called")
+    callbacks.call(lambda _: callbacks.join(), None)  # That must not wait for itself.
+    callbacks.close()
+    threading.Timer(0.05, gate.set).start()
+    callbacks.join()
+    assert told.get_nowait() == "called"
+
+
+def test_nobody_waits_for_one_for_ever(
+    told: queue.SimpleQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_callbacks, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(client_callbacks.logger, "warning", lambda text, *_: told.put(text))
+    callbacks = Callbacks(CONTEXT)
+    gate = threading.Event()
+    callbacks.call(gate.wait, _PATIENCE_S)
+    callbacks.close()
+    callbacks.join()
+    assert "still running" in told.get_nowait()
+    gate.set()
+
+
 def test_what_comes_after_the_end_is_called(told: queue.SimpleQueue) -> None:
-    callbacks = Callbacks()
+    callbacks = Callbacks(CONTEXT)
     callbacks.close()
     callbacks._thread.join(_PATIENCE_S)
     assert not callbacks._thread.is_alive()

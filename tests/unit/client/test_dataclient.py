@@ -13,6 +13,7 @@ import pytest
 
 from ray.exceptions import GetTimeoutError
 from ray.util.client import protocol
+from ray.util.client.connecting import close_channel
 from ray.util.client.dataclient import DataClient
 from ray.util.client.named import NamedObjects
 from ray.util.client.pickling import Pickled
@@ -102,8 +103,9 @@ def channel(servicer):
     server.add_generic_rpc_handlers([protocol.handler(protocol.DATA_STREAMER, servicer)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+    yield channel
+    close_channel(channel)
     server.stop(0).wait()
 
 

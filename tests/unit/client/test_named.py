@@ -21,6 +21,8 @@ class Data:
         self.answer = answer
         self.submitted, self.released = [], []
 
+    must_not_wait = False
+
     def check_may_wait(self):
         pass
 
@@ -64,6 +66,25 @@ def test_a_put_that_the_server_refused_leaves_nothing_behind():
 def test_a_put_in_a_session_that_ends_is_told_of_the_end():
     with pytest.raises(SessionClosed, match="shut down"):
         put(Data(SessionClosed("shut down")))
+
+
+class Slow(Data):
+    """Answers nothing; and whoever puts must not wait."""
+
+    must_not_wait = True
+
+    def submit(self, message, reply, submission, payload):
+        self.reply = reply
+
+
+def test_a_put_where_nobody_may_wait_is_answered_later():
+    slow = Slow(None)
+    ticket = put(slow)
+    assert not ticket.done()
+    slow.reply.done(
+        protocol.DataResponse(put=protocol.PutResponse(valid=True, id=b"id"))
+    )
+    assert ticket.result(0) == b"id"
 
 
 class Race(Data):

@@ -16,7 +16,7 @@ def info(incarnation):
 
 @pytest.fixture
 def listeners():
-    listeners = Listeners()
+    listeners = Listeners(None)
     yield listeners
     listeners.close()
 

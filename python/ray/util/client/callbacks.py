@@ -8,7 +8,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ray.util.client import ray
+
 logger = logging.getLogger(__name__)
+
+# For how long the end waits for callbacks that are still to run, in seconds.
+PATIENCE_S = 10.0
 
 Call = tuple[Callable[[Any], None], Any]
 
@@ -18,9 +23,13 @@ class Callbacks:
 
     The session's data thread must not make them: one that waits for the session would wait for an
     answer that only this thread can bring.
+
+    Args:
+        context: the client context that the calls, and what they unpickle, belong to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: Any) -> None:
+        self._context = context
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._over = False
         self._thread = threading.Thread(target=self._run, name="ray_client_callbacks", daemon=True)
@@ -37,7 +46,20 @@ class Callbacks:
         """Ends the thread when it has made the calls that are in line. Does not wait for them."""
         self._calls.put(None)
 
+    def join(self) -> None:
+        """Waits, for a while, until the thread has ended, unless it is the one that asks."""
+        if threading.current_thread() is self._thread:
+            return
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            logger.warning(
+                "A callback of an object is still running %g s after ray.shutdown(); it is not "
+                "waited for any longer.",
+                PATIENCE_S,
+            )
+
     def _run(self) -> None:
+        ray.set_context(self._context)
         while (call := self._calls.get()) is not None:
             _make(*call)
             del call  # What it holds may be waited for.
@@ -57,5 +79,5 @@ class Callbacks:
 def _make(callback: Callable[[Any], None], value: Any) -> None:
     try:
         callback(value)
-    except Exception:
+    except BaseException:  # SystemExit, say, must not end the thread either.
         logger.exception("A program's callback for an object failed.")

@@ -119,7 +119,7 @@ class DataClient:
         self._forgotten = False
         self._last_recovery_s: float | None = None
         self._progress = Progress(lambda: self._core.restoring)
-        self.listeners = Listeners()
+        self.listeners = Listeners(context)
         self._close_by = 0.0
         self._last_error: BaseException | None = None
         self._report: reports.Report | None = None
@@ -193,16 +193,19 @@ class DataClient:
         """Raises a RuntimeError where waiting for an answer would never end.
 
         The garbage collector runs destructors of the program's on any thread at any point: on those
-        that bring the answers, and in the midst of what is done with a lock that they need.
+        that bring the answers, and in the midst of what is done with a lock that they need. So do
+        signals run their handlers on the main thread.
         """
-        if self._must_not_wait():
+        if self.must_not_wait:
             raise RuntimeError(
-                "A destructor that the garbage collector has run in the midst of the Ray Client "
-                "session's own work can't wait for the session. Don't get, put or wait for objects "
-                "in destructors; submitting, ray.kill() and ray.cancel() are all right."
+                "A destructor, or a signal's handler, that interrupts the Ray Client session's own "
+                "work can't wait for the session. Don't get or wait for objects there; submitting, "
+                "ray.put(), ray.kill() and ray.cancel() are all right."
             )
 
-    def _must_not_wait(self) -> bool:
+    @property
+    def must_not_wait(self) -> bool:
+        """Whether a wait on this thread, at this point, would never end."""
         own = threading.current_thread() in self.own_threads
         return own or self._lock._is_owned() or self._busy()  # type: ignore[attr-defined]
 
@@ -255,7 +258,7 @@ class DataClient:
             ended = needs if request.actor.no_restart else ()
         else:
             needs, ended = (), (request.task_object.id,)
-        reply = None if self._must_not_wait() else BlockingReply()
+        reply = None if self.must_not_wait else BlockingReply()
         message = protocol.DataRequest(terminate=request)
         self._hand_over(
             Request(UNTRACKED, Kind.TERMINATE, message, reply, needs=needs, concerns=ended)

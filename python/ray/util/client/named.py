@@ -19,7 +19,7 @@ from ray.util.client.dataclient import DataClient
 from ray.util.client.losses import lost_error
 from ray.util.client.names import Minter
 from ray.util.client.pickling import Named, Pickled, unpickle_from_server
-from ray.util.client.replies import BlockingReply, PartsReply, TicketReply, WaitReply, error_from
+from ray.util.client.replies import PartsReply, PutReply, TicketReply, WaitReply, error_from
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.conversation import Filed
 from ray.util.client.session.journal import Ask, Journal, Kind, Lost, Seen, Submission
@@ -73,30 +73,28 @@ class NamedObjects:
     # -- making
 
     def put(self, pickled: Pickled, client_ref_id: bytes | None) -> Ticket:
-        """Puts a pickled object, function or class; waits until the server has it.
+        """Puts a pickled object, function or class; waits until the server has it, where it may.
 
         Raises:
             Exception: the server could not read it.
         """
-        self._data.check_may_wait()
-        token = self._minter.object()
+        ticket = Ticket(self._minter.object())
+        token = ticket.token
         message = protocol.DataRequest()
         message.put.register_as = token
         if client_ref_id is not None:
             message.put.client_ref_id = client_ref_id
         payload = carry(message.put, pickled.data)
-        reply = BlockingReply()
         kind = Kind.PUT if client_ref_id is None else Kind.PAYLOAD
-        self._data.submit(message, reply, Submission(kind, (token,), pickled.needs), payload)
+        submission = Submission(kind, (token,), pickled.needs)
+        self._data.submit(message, PutReply(ticket), submission, payload)
+        if self._data.must_not_wait:
+            return ticket
         try:
-            answer = reply.wait().put
-            if not answer.valid:
-                raise error_from(answer.error)
+            ticket.result()
         except BaseException:
             self._let_go(token)
             raise
-        ticket = Ticket(token)
-        ticket.set_result(answer.id)
         return ticket
 
     def _let_go(self, token: bytes) -> None:
@@ -311,3 +309,7 @@ def _value_or_error(read: Callable[[], Any]) -> Any:
         return read()
     except Exception as e:  # A result that does not unpickle here fails its own get only.
         return e
+    except BaseException as e:
+        error = RuntimeError(f"Reading the value has raised {e!r}")
+        error.__cause__ = e
+        return error

@@ -9,14 +9,34 @@ from __future__ import annotations
 import io
 from typing import Any, NamedTuple
 
+from ray.util.client import ray
 from ray.util.client.client_pickler import ClientPickler, ServerUnpickler
 
 # What a function says of itself inside its own pickle is no name that it needs.
 _NEEDED = frozenset({"Object", "Actor", "RemoteFunc", "RemoteActor", "RemoteMethod"})
 
 
-# Key of an actor's serialised handle in a stub's ``baseline_options``.
+# Keys in the ``baseline_options`` of a stub, which stock leaves empty for objects and actors: how the
+# cluster serialises an actor's handle, and its id of what is called by a token.
 HANDLE = "handle"
+ID = "id"
+
+
+class KnownId(bytes):
+    """The cluster's id of something that the client calls by another name.
+
+    Attributes:
+        token: that name.
+    """
+
+    token: bytes
+
+    @classmethod
+    def of(cls, token: bytes, id: bytes) -> KnownId:
+        """``id``, of what is called ``token``."""
+        known = cls(id)
+        known.token = token
+        return known
 
 
 class Pickled(NamedTuple):
@@ -61,13 +81,22 @@ class _NotingUnpickler(ServerUnpickler):
         self.named = Named()
 
     def persistent_load(self, pid: Any) -> Any:
-        found = super().persistent_load(pid)
-        # A handle's bytes travel in a field that stock's stubs have and leave empty for actors.
-        handle = (pid.baseline_options or {}).get(HANDLE)
+        options = pid.baseline_options or {}
+        found = super().persistent_load(_identified(pid, options.get(ID)))
+        handle = options.get(HANDLE)
         if handle is not None:
             self.named.handles[pid.ref_id] = handle
         self.named[pid.ref_id] = found
         return found
+
+
+def _identified(pid: Any, id: bytes | None) -> Any:
+    if id is None:
+        return pid
+    worker = ray.get_context().client_worker
+    # What was submitted again keeps the id that it had first.
+    known = id if worker is None else worker.id_of(pid.ref_id, id)
+    return pid._replace(ref_id=KnownId.of(pid.ref_id, known))
 
 
 def pickle_for_server(value: Any, client_id: str) -> Pickled:

@@ -9,11 +9,12 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import ray._raylet as raylet
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayTaskError
 from ray.util.client import ray
 
 # Guards the moment in which a reference takes its id over from its future. Nobody waits with it.
-_settle_lock = threading.Lock()
+# Entered again by a destructor that the garbage collector runs right then.
+_settle_lock = threading.RLock()
 
 
 class _Reference:
@@ -35,9 +36,9 @@ class _Reference:
     def __init__(self, id: bytes | Future) -> None:
         worker = ray.get_context().client_worker
         if isinstance(id, bytes):
-            super()._set_id(id)  # type: ignore[misc]
+            super()._set_id(bytes(id))  # type: ignore[misc]
             self._worker = worker
-            self._take_name(id if worker is None else worker.name_of(id))
+            self._take_name(self._name_by(id, worker))
         elif isinstance(id, Future):
             self._ticket = id
             self._worker = worker
@@ -46,6 +47,13 @@ class _Reference:
                 self._take_name(token, minted=True)
         else:
             raise TypeError(f"An id is bytes or a Future of bytes, not {type(id).__name__}: {id!r}")
+
+    @staticmethod
+    def _name_by(id: bytes, worker: Any) -> bytes:
+        token = getattr(id, "token", None)
+        if token is not None:
+            return token
+        return id if worker is None else worker.name_of(id)
 
     def __del__(self) -> None:
         worker = self._worker
@@ -146,7 +154,7 @@ class ClientObjectRef(_Reference, raylet.ObjectRef):
             if not future.set_running_or_notify_cancel():
                 return  # Cancelled: a timeout of asyncio's does that.
             if isinstance(value, Exception):
-                future.set_exception(value)
+                future.set_exception(_awaitable(value))
             else:
                 future.set_result(value)
 
@@ -175,3 +183,21 @@ class ClientActorRef(_Reference, raylet.ActorID):
         # By a token of its own the server tells the reference from the actor, which goes on.
         self._releases = not weak_ref or hasattr(id, "token")
         _Reference.__init__(self, id)
+
+    # An actor may have several names here: each look-up gives it one.
+
+    def __hash__(self) -> int:
+        return hash(self.binary())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClientActorRef):
+            return False
+        return self.id == other.id or self.binary() == other.binary()
+
+
+def _awaitable(error: Exception) -> Exception:
+    """An error that a future may have. CPython 3.11 crashes where one is awaited that is a
+    StopIteration, too, as what a task has raised may be."""
+    if isinstance(error, StopIteration) and isinstance(error, RayTaskError):
+        return RayTaskError("a task", str(error), error.cause)
+    return error

@@ -76,6 +76,29 @@ class BlockingReply:
             raise TimeoutError(f"no answer within {timeout} s") from e
 
 
+class PutReply:
+    """The id of what was put.
+
+    Args:
+        future: gets it, or the exception that the server answered.
+    """
+
+    def __init__(self, future: Future) -> None:
+        self._future = future
+
+    def done(self, response: Any) -> bool:
+        put = response.put
+        if not put.valid:
+            self.failed(error_from(put.error))
+        elif not self._future.done():
+            self._future.set_result(put.id)
+        return True
+
+    def failed(self, error: Exception) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+
 class WaitReply(BlockingReply):
     """The answer to a wait for objects."""
 

@@ -6,7 +6,9 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from typing import Any
 
+from ray.util.client import ray
 from ray.util.client.session.info import SessionInfo
 
 logger = logging.getLogger(__name__)
@@ -19,9 +21,13 @@ class Listeners:
 
     A listener may block and may use the session: it holds up other listeners, nothing else. What
     one raises is logged.
+
+    Args:
+        context: the client context of the session.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: Any) -> None:
+        self._context = context
         self._listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
         self._changes: queue.SimpleQueue = queue.SimpleQueue()
@@ -53,9 +59,10 @@ class Listeners:
         self._changes.put(None)
 
     def _run(self) -> None:
+        ray.set_context(self._context)
         while (info := self._changes.get()) is not None:
             for listener in self._listeners:
                 try:
                     listener(info)
-                except Exception:  # It is the user's, and may raise anything.
+                except BaseException:  # It is the user's, and may raise anything.
                     logger.exception("A listener of the Ray Client session failed.")

@@ -287,10 +287,10 @@ class ClientActorHandle(ClientStub):
         return hash(self.actor_ref)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ClientActorHandle) and self.actor_ref.id == other.actor_ref.id
+        return isinstance(other, ClientActorHandle) and self.actor_ref == other.actor_ref
 
     def __repr__(self) -> str:
-        return f"ClientActorHandle({self.actor_ref.id.hex()})"
+        return f"ClientActorHandle({self.actor_ref.hex()})"
 
 
 class ClientRemoteMethod(ClientStub):

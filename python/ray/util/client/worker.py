@@ -159,7 +159,7 @@ class Worker:
             busy=lambda: self._releases.busy,
         )
         self._releases = Releases(self._send_release)
-        self._callbacks = Callbacks()
+        self._callbacks = Callbacks(ray.get_context())
         self.data_client.start()
         self.log_client = LogstreamClient(
             self.channel, self._call_metadata, self.data_client.wait_connected
@@ -243,6 +243,8 @@ class Worker:
         self.log_client.close()
         close_channel(self.channel)
         self._aside.close()
+        if not self.data_client.must_not_wait:
+            self._callbacks.join()
 
     # -- calls
 
@@ -627,6 +629,10 @@ class Worker:
     def name_of(self, id: bytes) -> bytes:
         """The name on the wire of what the cluster calls ``id``."""
         return self._tokens.get(id, id)
+
+    def id_of(self, name: bytes, id: bytes) -> bytes:
+        """The cluster's id of what this client calls ``name``: the first one, if known; or ``id``."""
+        return self._cluster_ids.get(name, id)
 
     def note_id(self, name: bytes, id: bytes) -> None:
         """The cluster has told the id of what this client calls ``name``."""

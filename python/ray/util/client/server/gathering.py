@@ -51,6 +51,24 @@ class _Gathering:
         self._tell(outcome)
 
 
+def when_ready(ref: Any, callback: Callable[[Any], None]) -> None:
+    """Calls back with the value, or the exception, of an object.
+
+    Holds the reference until then: Ray ends the process if the last one goes while it looks an
+    object up (``GetOwnerAddressOrDie``), and a client may drop what it has just asked for.
+
+    Args:
+        ref: of the object.
+        callback: called once, on a thread of Ray's; must not block.
+    """
+
+    def tell(value: Any, ref: Any = ref) -> None:
+        callback(value)
+
+    with disable_client_hook():
+        ref._on_completed(tell)
+
+
 def gather(refs: Sequence[Any], tell: Callable[[Any], None]) -> None:
     """Tells :class:`Values` when all objects are ready, or :class:`Failure` once one has failed.
 
@@ -59,9 +77,8 @@ def gather(refs: Sequence[Any], tell: Callable[[Any], None]) -> None:
         tell: called once, on a thread of Ray's; must not block.
     """
     gathering = _Gathering(len(refs), tell)
-    with disable_client_hook():
-        for index, ref in enumerate(refs):
-            ref._on_completed(lambda value, index=index: gathering.take(index, value))
+    for index, ref in enumerate(refs):
+        when_ready(ref, lambda value, index=index: gathering.take(index, value))
 
 
 def check_ready(refs: Sequence[Any]) -> None:

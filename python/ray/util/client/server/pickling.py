@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 
 import ray
 from ray.util.client.client_pickler import PickleStub
-from ray.util.client.pickling import HANDLE
+from ray.util.client.pickling import HANDLE, ID
 from ray.util.client.server.server_pickler import ServerPickler
 
 
@@ -26,15 +26,17 @@ class _NamingPickler(ServerPickler):
     def persistent_id(self, obj: Any) -> Any:
         if isinstance(obj, ray.ObjectRef):
             kind, id = "Object", obj.binary()
+            first_id = id
         elif isinstance(obj, ray.actor.ActorHandle):
             kind, id = "Actor", obj._actor_id.binary()
+            first_id = self.server.held.first_id(obj)
         else:
             return None
         name = self._name_of(id)
         self._names[name] = None
         if name == id:
             return self._by_id(obj)
-        return self._stub(kind, name)
+        return self._stub(kind, name, {ID: first_id})
 
     def _name_of(self, id: bytes) -> bytes:
         return self.server.held.name_of(self.client_id, id)

@@ -349,8 +349,7 @@ class RayletServicer:
         """
         logger.debug("async get: %s", request.ids[0].hex())
         ref = self.held.object_ref(client_id, request.ids[0])
-        with disable_client_hook():
-            ref._on_completed(callback)
+        gathering.when_ready(ref, callback)
 
     # Tasks
 
