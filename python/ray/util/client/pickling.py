@@ -16,8 +16,8 @@ from ray.util.client.client_pickler import ClientPickler, ServerUnpickler
 _NEEDED = frozenset({"Object", "Actor", "RemoteFunc", "RemoteActor", "RemoteMethod"})
 
 
-# Keys in the ``baseline_options`` of a stub, which stock leaves empty for objects and actors: how the
-# cluster serialises an actor's handle, and its id of what is called by a token.
+# Keys in the ``baseline_options`` of a stub, which stock leaves empty for objects and actors: how
+# the cluster serialises an actor's handle, and its id of what is called by a token.
 HANDLE = "handle"
 ID = "id"
 

@@ -631,7 +631,7 @@ class Worker:
         return self._tokens.get(id, id)
 
     def id_of(self, name: bytes, id: bytes) -> bytes:
-        """The cluster's id of what this client calls ``name``: the first one, if known; or ``id``."""
+        """The cluster's id of what is called ``name`` here: the first one, if known, or ``id``."""
         return self._cluster_ids.get(name, id)
 
     def note_id(self, name: bytes, id: bytes) -> None:
