@@ -278,6 +278,23 @@ async def test_shutdown_in_the_moment_in_which_a_server_comes_up(world, monkeypa
     assert "Fault" not in caplog.text
 
 
+async def test_shutdown_while_it_is_looked_into_why_a_server_broke_its_init(world, monkeypatch):
+    cause, looking = starter._cause, asyncio.Event()
+
+    async def slowly(process, trouble):
+        looking.set()
+        return await cause(process, trouble)
+
+    monkeypatch.setattr(starter, "_cause", slowly)
+    monkeypatch.setattr(starter, "EXIT_SEEN_S", 60.0)
+    world.script.cancels = {"init"}
+    await world.client().stream().write(init_request())
+    await within(looking.wait())
+    await within(world.hosts.shutdown())
+    assert world.script.servers[0].ended is False
+    assert world.ports.out == 0
+
+
 # -- a server's death
 
 

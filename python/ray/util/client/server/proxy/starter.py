@@ -198,12 +198,8 @@ class Starter:
         facts = ServerFacts()
         server = LiveServer(session.incarnation, port, process, channel, None, b"", facts)
         try:
-            await _while_it_lives(process, _initialise(server, session, users))
+            await _answer_init(server, session, users)
             return server
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.TimeoutError, _Broke) as e:
-            text = await _cause(process, e)
-            await asyncio.shield(self.dispose(server, gently=False))
-            raise _Died(text) from e
         except BaseException:
             # Also when cancelled: the process must not outlive the wish for it.
             await asyncio.shield(self.dispose(server, gently=False))
@@ -287,6 +283,19 @@ def _init_message(session: ProxiedSession, first: bool) -> bytes:
     message.req_id = INIT_REQ_ID if session.facts.capabilities else saved.req_id
     message.init.namespace = session.facts.namespace
     return message.SerializeToString()
+
+
+async def _answer_init(server: LiveServer, session: ProxiedSession, users: rpc.Metadata) -> None:
+    """Gets the init answered.
+
+    Raises:
+        _Died: it was not; the text says why.
+        StartFailed: the server has refused it.
+    """
+    try:
+        await _while_it_lives(server.process, _initialise(server, session, users))
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.TimeoutError, _Broke) as e:
+        raise _Died(await _cause(server.process, e)) from e
 
 
 async def _initialise(server: LiveServer, session: ProxiedSession, users: rpc.Metadata) -> None:
