@@ -17,6 +17,7 @@ from ray.exceptions import (
     RayTaskError,
     TaskCancelledError,
 )
+from ray.util.client.server.actors import _NAME_FREE_S
 from ray.util.client.server.proxy.starter import ATTEMPTS
 from ray.util.client.session.errors import GracePeriodOver, SessionClosed, SessionLost
 from ray.util.client.session.grace import LONGEST_DELAY_S
@@ -290,7 +291,7 @@ class _Judgement:
         """How long faults may have kept a client and its server apart, in seconds, at most."""
         settings = self.plan.settings
         # A channel may just have tried in vain when all is well again.
-        patience = LONGEST_RECONNECT_S
+        patience = LONGEST_RECONNECT_S + self._name_waits()
         for at, fault in self.observed.fired:
             if at > until:
                 continue
@@ -300,6 +301,18 @@ class _Judgement:
             elif fault.kind == "slow starts":
                 patience += _LATE_START * fault.amount
         return patience
+
+    def _name_waits(self) -> float:
+        """For how long a server may have waited for actors' names, which another one has. Unlike
+        the product's, a simulated server does nothing else meanwhile."""
+        steps = [
+            step
+            for program in self.plan.programs
+            for thread in program.threads
+            for step in thread
+            if isinstance(step, plan.Make) and step.name
+        ]
+        return _NAME_FREE_S * (len(steps) - len({step.name for step in steps}))
 
     def _unjustified_end(self, user: User, error: SessionLost) -> str:
         if isinstance(error, SessionClosed):
