@@ -142,7 +142,9 @@ class _Judgement:
     def stays(self) -> Iterator[str]:
         for name, seen in self.seen.items():
             values = {value for _, value in seen}
-            if len(values) > 1 and not (self.forgets and self._may_differ(name)):
+            # What refers to other objects is kept for as long as the program holds its name.
+            gone = self.forgets or (name in self.history.dropped and self._refers(name))
+            if len(values) > 1 and not (gone and self._may_differ(name)):
                 yield f"{name.hex()} was seen as {sorted(values)}"
 
     def _may_differ(self, name: bytes) -> bool:
