@@ -17,7 +17,7 @@ from ray.exceptions import (
     RayTaskError,
     TaskCancelledError,
 )
-from ray.util.client.server.actors import _NAME_FREE_S
+from ray.util.client.server.actors import NAME_FREE_S
 from ray.util.client.server.proxy.starter import ATTEMPTS
 from ray.util.client.session.errors import GracePeriodOver, SessionClosed, SessionLost
 from ray.util.client.session.grace import LONGEST_DELAY_S
@@ -314,7 +314,7 @@ class _Judgement:
             for step in thread
             if isinstance(step, plan.Make) and step.name
         ]
-        return _NAME_FREE_S * (len(steps) - len({step.name for step in steps}))
+        return NAME_FREE_S * (len(steps) - len({step.name for step in steps}))
 
     def _unjustified_end(self, user: User, error: SessionLost) -> str:
         if isinstance(error, SessionClosed):

@@ -74,6 +74,7 @@ class _Reference:
 
         Raises:
             GetTimeoutError: the time is over.
+            RuntimeError: waiting would never end, as in some destructors.
             Exception: what the server answered instead of an id, or why the session ended.
         """
         ticket = self._ticket

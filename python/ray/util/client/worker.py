@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -315,13 +316,10 @@ class Worker:
 
         It runs on a thread for callbacks, and may wait for the session. What it raises is logged.
         """
-
-        def tell(value: Any) -> None:
-            self._callbacks.call(callback, value)
-
         if self._by_name is not None:
             self._by_name.call_back(ref.id, callback)
             return
+        tell = functools.partial(self._callbacks.call, callback)
         pending = ref._ticket
         if pending is None or pending.done():
             self._get_later(ref.id, tell)

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 from ray.util.client.server.ray_calls import RayCalls
 
 # A dead owner's actors give their names back within some 20 ms. More is left for a busy cluster.
-_NAME_FREE_S = 5.0
+NAME_FREE_S = 5.0
 _PAUSE_S = 0.01
 # So soon the cluster knows that an actor's owner has died.
 _DEATH_KNOWN_S = 5.0
@@ -82,7 +82,7 @@ def make_again(
         ValueError: its name stays taken.
         Exception: whatever Ray refuses it with.
     """
-    pauses = round(_NAME_FREE_S / _PAUSE_S)
+    pauses = round(NAME_FREE_S / _PAUSE_S)
     while True:
         try:
             return made.remote(*args, **kwargs)

@@ -117,10 +117,6 @@ class ResponseCaches:
         self._caches: Dict[str, ResponseCache] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
 
-    def __len__(self) -> int:
-        """How many caches there are, closed ones among them."""
-        return len(self._caches)
-
     def begin(self, client_id: str) -> None:
         """A session of the client begins; what an earlier one was answered is no longer known."""
         with self._lock:
