@@ -17,6 +17,7 @@ from ray.util.client.server import held, payloads, sessions
 from ray.util.client.server.proxy import host
 from ray.util.client.session import client
 from tests.simulation import plan as plans
+from tests.simulation.answers import UnaryCaller
 from tests.simulation.cluster import Cluster
 from tests.simulation.history import History, Operation, Unknown
 from tests.simulation.network import Metadata, Route, Wire
@@ -24,7 +25,7 @@ from tests.simulation.plan import Fault, Plan, Settings
 from tests.simulation.proxier import ProxierProcess, Starts
 from tests.simulation.server import ServerProcess
 from tests.simulation.shell import Bounds, Shell
-from tests.simulation.user import UnaryCaller, User
+from tests.simulation.user import User
 from tests.simulation.world import Livelock, World
 
 # Until when all programs must have ended, after the last fault (seconds of the world's time).
