@@ -15,8 +15,10 @@ import grpc
 
 from ray.util.client import protocol
 from ray.util.client.chunking import MAX_BATCH, outgoing
+from ray.util.client.continuity import Continuity
+from ray.util.client.delivery import arrived, let_go_of_doubtful, settled
 from ray.util.client.feed import Feed
-from ray.util.client.rpc_errors import grace_period_over, reason, recoverable, session_lost
+from ray.util.client.rpc_errors import short
 from ray.util.client.session import wire as names
 from ray.util.client.session.client import UNTRACKED, Kind, Request, State
 from ray.util.client.session.conversation import Adoption, Conversation, Note
@@ -126,6 +128,7 @@ class Shell:
         self.client_id = client_id
         self.process = Process(world, client_id)
         self.core = Conversation(grace_period, WireSpeech())
+        self._continuity = Continuity(self.core, grace_period)
         self.grace_period = grace_period
         self.bounds = bounds
         self.metadata: Metadata = (
@@ -153,11 +156,6 @@ class Shell:
         self._outgoing: Iterator[Any] = iter(())
         self._pumps = False
         self._pause = FIRST_PAUSE_S
-        self._initialised = False
-        self._init: Any = None
-        self._namespace = ""
-        self._forgotten = False
-        self._last_error: BaseException | None = None
         self._closing = False
         self._close_by = 0.0
         self._changed: asyncio.Future = self.process.future()
@@ -199,10 +197,10 @@ class Shell:
 
     def begin(self, waiter: Any) -> None:
         """Begins the session; the waiter is to call :meth:`negotiated` with the answer."""
-        self._init = protocol.InitRequest(
+        init = self._continuity.init = protocol.InitRequest(
             reconnect_grace_period=int(self.grace_period), capabilities=names.CAPABILITIES
         )
-        self.send(Kind.INIT, protocol.DataRequest(init=self._init), waiter)
+        self.send(Kind.INIT, protocol.DataRequest(init=init), waiter)
 
     def send(self, kind: Kind, message: Any, waiter: Any, **fields: Any) -> Request:
         request = Request(UNTRACKED, kind, message, waiter, **fields)
@@ -329,32 +327,17 @@ class Shell:
     async def _change_within(self, seconds: float) -> None:
         await asyncio.wait({self._changed}, timeout=seconds)
 
-    def _may_pass(self, error: BaseException | None) -> bool:
-        if self.grace_period == 0:
-            return False
-        if isinstance(error, grpc.RpcError) and reason(error) == names.REASON_SESSION_UNKNOWN:
-            return self.core.journal is not None or not self._initialised
-        return error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
-
     def _still_to_say(self, error: BaseException | None) -> bool:
-        if isinstance(error, grpc.RpcError) and reason(error) == names.REASON_SESSION_UNKNOWN:
-            return False
-        if error is not None:
-            self.session.goodbye_broke()
-        unsent = self._initialised and self.session.unsent + len(self._arrivals)
-        return bool(unsent and self._may_pass(error) and self.world.now <= self._close_by)
+        says = self._continuity.has_more_to_say(error, len(self._arrivals))
+        return says and self.world.now <= self._close_by
 
     def _survives(self, error: BaseException | None) -> bool:
-        if error is not None and not _is_of_own_making(error):
-            self._last_error = error
-        if not self._may_pass(error):
+        if not self._continuity.outlives(error):
             return False
-        if isinstance(error, grpc.RpcError):
-            self._forgotten = reason(error) == names.REASON_SESSION_UNKNOWN
         if self.core.stream_broke(self.world.now):
             self._pause = FIRST_PAUSE_S
             if self.world.traced:
-                self.world.note(f"{self.client_id}: the stream broke: {_short(error)}")
+                self.world.note(f"{self.client_id}: the stream broke: {short(error)}")
         if not self.gaps or len(self.gaps[-1]) == 2:
             self.gaps.append([self.world.now])
         return self.session.remaining(self.world.now) > 0
@@ -363,11 +346,10 @@ class Shell:
         deadline = self.session.remaining(self.world.now) if reconnecting else None
         if not await self._channel_ready(deadline):
             return None
-        recovers = names.CAP_INCARNATIONS in self.session.capabilities
-        feed = Feed(self, self._first_message() if reconnecting and recovers else None)
+        feed = Feed(self, self._continuity.first_message(reconnecting))
         ear = _Ear(self)
         wire = Wire(self._route, ear)
-        metadata = self._stream_metadata(reconnecting)
+        metadata = self.metadata + tuple(self._continuity.metadata(reconnecting))
         wire.open(lambda wire: self._connect(wire, metadata))
         self._outgoing = iter(())
         self._feed, self._wire = feed, wire
@@ -404,24 +386,8 @@ class Shell:
         await asyncio.wait({first}, timeout=max(timeout or 0, 0))
         return first.result() if first.done() else CANCELLED
 
-    def _first_message(self) -> Any:
-        if not self._forgotten:
-            return protocol.DataRequest(connection_info=protocol.ConnectionInfoRequest())
-        again = protocol.DataRequest(init=self._init)
-        again.init.after = self.incarnation or 0
-        again.init.namespace = self._namespace
-        return again
-
-    def _stream_metadata(self, reconnecting: bool) -> Metadata:
-        if self._forgotten:
-            return (*self.metadata, ("reconnecting", "False"))
-        told: Metadata = (("reconnecting", str(reconnecting)),)
-        if self.incarnation is not None:
-            told += ((names.INCARNATION_KEY, str(self.incarnation)),)
-        return self.metadata + told
-
     def _opened(self, feed: Feed, told: Any) -> None:
-        incarnation, handed = self._heard_of(told)
+        incarnation, handed = self._continuity.met(told)
         if self.session.ended:
             feed.opened = self.session.state is State.CLOSED
             return
@@ -432,82 +398,49 @@ class Shell:
             self.world.note(
                 f"{self.client_id}: meets incarnation {incarnation}; handed up to {handed}"
             )
-            self._heard()
+            if self.session.heard():
+                self._resumed()
         self._tell_change()
         feed.opened = True
         feed.batches = names.CAP_BATCHES in self.session.capabilities
         self.core.recovered(self.world.now)
         self._tell()
-        info = told.connection_info if told is not None else None
-        if info is not None and info.doubtful:
-            self.on_handed(info.doubtful, info.handing)
-
-    def _heard_of(self, told: Any) -> tuple[int | None, int | None]:
-        if told is None:
-            return None, None
-        if told.WhichOneof("type") == "init":
-            if not told.init.ok:
-                raise SessionLost(f"The session could not be begun anew: {told.init.msg}")
-            self._forgotten = False
-            return told.init.incarnation or None, None
-        info = told.connection_info
-        return info.incarnation or None, info.handed or None
+        if told is not None:
+            let_go_of_doubtful(told.connection_info, self.on_handed)
 
     def dispatch(self, response: Any) -> None:
         """Delivers an answer."""
-        req_id = response.req_id
-        self._heard()
-        request = self.session.waiting(req_id)
-        waiter = None if request is None else request.waiter
-        whole = waiter is None or request.kind is not Kind.GET
-        if whole:
-            self._settle(req_id)
-        if request is not None and response.task_ticket.never_started:
-            if self.core.never_started(request):
-                waiter = None
+        delivery = arrived(self.core, response, self.world.now)
+        if delivery.resumed:
+            self._resumed()
+        if delivery.sends:
             self._wake()
-        if request is None or request.kind is Kind.GET:
-            self._take_over(response.get, waiter)
-        elif request.kind is Kind.QUERY and response.connection_info.doubtful:
-            self.on_handed(response.connection_info.doubtful, response.connection_info.handing)
-        if waiter is not None and waiter.done(response) and not whole:
-            self._settle(req_id)
+        if delivery.deliver(self.on_handed):
+            sends, _ = settled(self.core, response.req_id, self.world.now)
+            if sends:
+                self._wake()
 
-    def _take_over(self, got: Any, waiter: Any) -> None:
-        if got.handed:
-            held = self.on_handed(got.handed, got.handing)
-            if waiter is not None:
-                waiter.keep(held)
-
-    def _settle(self, req_id: int) -> None:
-        if self.core.settle(req_id):
-            self._wake()
-        self.core.recovered(self.world.now)
-
-    def _heard(self) -> None:
-        if self.session.heard():
-            self.gaps[-1].append(self.world.now)
-            self._tell_change()
+    def _resumed(self) -> None:
+        self.gaps[-1].append(self.world.now)
+        self._tell_change()
 
     def _tell_change(self) -> None:
         changed, self._changed = self._changed, self.process.future()
         changed.set_result(None)
 
-    def negotiated(self, init: Any) -> None:
-        self._namespace = init.namespace
-        self.session.negotiated(init.capabilities, init.incarnation)
-        self.met.append((self.world.now, init.incarnation))
+    def negotiated(self, accepted: Any) -> None:
+        self.met.append((self.world.now, accepted.incarnation))
         bounds = self.bounds
-        self.core.journal = Journal(bounds.bytes, bounds.entries, bounds.value_bytes)
-        self._initialised = True
-        self._forgotten = False
+        self._continuity.negotiated(
+            accepted, lambda: Journal(bounds.bytes, bounds.entries, bounds.value_bytes)
+        )
 
     # -- the end
 
     def _end(self, error: BaseException | None) -> None:
         waiting: list[Request] = []
         if not self.session.ended:
-            self.ended_with = self._cause(error)
+            self.ended_with = self._continuity.cause(error)
             self.world.note(f"{self.client_id}: the session is lost: {self.ended_with}")
             waiting = self.session.give_up(self.ended_with)
         self.ended_at = self.world.now
@@ -519,14 +452,6 @@ class Shell:
             if isinstance(request, Request) and request.waiter is not None:
                 request.waiter.failed(self.session.ending())
         self._tell_change()
-
-    def _cause(self, error: BaseException | None) -> SessionLost:
-        if isinstance(error, SessionLost):
-            return error
-        if self.grace_period and (error is None or isinstance(error, grpc.RpcError)):
-            if error is None or recoverable(error):
-                return grace_period_over(self.grace_period, self._last_error)
-        return session_lost(error or ConnectionError("the server closed the data stream"))
 
     def acknowledge_all(self) -> None:
         """Tells the server that all answers so far have come."""
@@ -566,7 +491,7 @@ class Shell:
         self._turn_away(waiting)
         self._wake()
         assert self._task is not None
-        timeout = CLOSE_TIMEOUT_S if self._initialised else CLOSE_BEFORE_INIT_TIMEOUT_S
+        timeout = CLOSE_TIMEOUT_S if self._continuity.begun else CLOSE_BEFORE_INIT_TIMEOUT_S
         unsent = self.session.unsent + 1
         while not self._task.done() and self.session.unsent < unsent:
             unsent = self.session.unsent
@@ -581,13 +506,3 @@ class Shell:
         self.process.alive = False
         for wire in list(self._route.wires):
             wire.caller_died()
-
-
-def _is_of_own_making(error: BaseException) -> bool:
-    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED
-
-
-def _short(error: BaseException | None) -> str:
-    if isinstance(error, RpcFailure):
-        return f"{error.code().name}: {error.details()}"
-    return "closed" if error is None else str(error)

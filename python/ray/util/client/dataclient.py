@@ -21,6 +21,8 @@ import grpc
 
 from ray.util.client import protocol, ray, reports
 from ray.util.client.chunking import MAX_BATCH, unload
+from ray.util.client.continuity import Continuity
+from ray.util.client.delivery import arrived, let_go_of_doubtful, settled
 from ray.util.client.feed import Feed
 from ray.util.client.progress import Progress
 from ray.util.client.recovery import Limits, Recovery
@@ -31,7 +33,7 @@ from ray.util.client.replies import (
     TicketReply,
     fail_all,
 )
-from ray.util.client.rpc_errors import grace_period_over, reason, recoverable, session_lost
+from ray.util.client.rpc_errors import short
 from ray.util.client.session import wire
 from ray.util.client.session.client import (
     UNTRACKED,
@@ -92,7 +94,6 @@ class DataClient:
     ) -> None:
         self._channel = channel
         self._metadata = metadata
-        self._grace_period = grace_period
         self._context = context
         self._on_lost = on_lost
         self._on_handed = on_handed
@@ -100,6 +101,7 @@ class DataClient:
         # Owned by its thread, so that a destructor which interrupts that one can tell.
         self._lock = threading.RLock()
         self._busy = busy
+        self._continuity = Continuity(self._core, grace_period, recovery)
         self._recovery = recovery
         self._limits = limits or Limits.from_environment()
         folder = self._limits.spill_folder
@@ -112,16 +114,10 @@ class DataClient:
         self._closing = threading.Event()
         self._interrupt: Callable[[], Any] | None = None
         self._pause = _FIRST_PAUSE_S
-        self._initialised = False
-        # What is needed to begin the session anew with a proxier that has forgotten it.
-        self._init: Any = None
-        self._namespace = ""
-        self._forgotten = False
         self._last_recovery_s: float | None = None
         self._progress = Progress(lambda: self._core.restoring)
         self.listeners = Listeners(context)
         self._close_by = 0.0
-        self._last_error: BaseException | None = None
         self._report: reports.Report | None = None
         self.request_queue = _Untracked(self)
         self._thread = threading.Thread(
@@ -151,12 +147,12 @@ class DataClient:
     @property
     def recovers(self) -> bool:
         """Whether the cluster can carry this session over the death of its server."""
-        return wire.CAP_INCARNATIONS in self._session.capabilities
+        return self._continuity.recovers
 
     @property
     def has_tokens(self) -> bool:
         """Whether objects are called by names that this client mints."""
-        return wire.CAP_TOKENS in self._session.capabilities
+        return self._continuity.has_tokens
 
     @property
     def has_parts(self) -> bool:
@@ -228,7 +224,7 @@ class DataClient:
 
     def Init(self, request: Any) -> Any:
         """Begins the session on the server. Returns the InitResponse."""
-        self._init = request
+        self._continuity.init = request
         reply = InitReply(self._negotiated)
         self._send(Kind.INIT, protocol.DataRequest(init=request), reply)
         return reply.wait().init
@@ -489,38 +485,20 @@ class DataClient:
         finally:
             self._end(error)
 
-    def _may_pass(self, error: BaseException | None) -> bool:
-        if self._grace_period == 0:
-            return False
-        if isinstance(error, grpc.RpcError) and reason(error) == wire.REASON_SESSION_UNKNOWN:
-            # A session that has not begun yet holds nothing that would be lost.
-            restores = self._recovery is Recovery.REPLAY and self._core.journal is not None
-            return restores or not self._initialised
-        return error is None or (isinstance(error, grpc.RpcError) and recoverable(error))
-
     def _still_to_say(self, error: BaseException | None) -> bool:
         """Whether a shutdown in an interruption has a last chance to tell the server."""
-        if isinstance(error, grpc.RpcError) and reason(error) == wire.REASON_SESSION_UNKNOWN:
-            return False
         with self._lock:
-            # A stream that took the goodbye ends well.
-            if error is not None:
-                self._session.goodbye_broke()
-            unsent = self._initialised and self._session.unsent + len(self._arrivals)
-        if not unsent or not self._may_pass(error) or time.monotonic() > self._close_by:
+            says = self._continuity.has_more_to_say(error, len(self._arrivals))
+        if not says or time.monotonic() > self._close_by:
             return False
         time.sleep(_FIRST_PAUSE_S)
         return True
 
     def _survives(self, error: BaseException | None) -> bool:
         """Notes that the stream broke. Returns whether it is worth opening again."""
-        if error is not None and not _is_of_own_making(error):
-            self._last_error = error
         first = False
-        if not self._may_pass(error):
+        if not self._continuity.outlives(error):
             return False
-        if isinstance(error, grpc.RpcError):
-            self._forgotten = reason(error) == wire.REASON_SESSION_UNKNOWN
         with self._lock:
             if not self._closing.is_set():
                 first = self._core.stream_broke(time.monotonic())
@@ -531,7 +509,7 @@ class DataClient:
         if first:
             self._pause = _FIRST_PAUSE_S
             self._progress.begin()
-            logger.warning("The connection to the cluster broke (%s). Reconnecting.", _short(error))
+            logger.warning("The connection to the cluster broke (%s). Reconnecting.", short(error))
         return not over
 
     def _one_stream(self, reconnecting: bool) -> BaseException | None:
@@ -539,9 +517,10 @@ class DataClient:
         deadline = self._session.remaining(time.monotonic()) if reconnecting else None
         if reconnecting and not self._channel_ready(deadline):
             return None
-        feed = Feed(self, self._first_message() if reconnecting and self.recovers else None)
+        feed = Feed(self, self._continuity.first_message(reconnecting))
+        metadata = self._metadata + self._continuity.metadata(reconnecting)
         call = protocol.Stub(self._channel, protocol.DATA_STREAMER).Datapath(
-            iter(feed), metadata=self._stream_metadata(reconnecting), wait_for_ready=True
+            iter(feed), metadata=metadata, wait_for_ready=True
         )
         self._interrupt = call.cancel
         try:
@@ -560,23 +539,6 @@ class DataClient:
         finally:
             self._close_feed(feed)
             call.cancel()
-
-    def _first_message(self) -> Any:
-        """What a reopened stream begins with. Without an id of its own: nobody else awaits it."""
-        if not self._forgotten:
-            return protocol.DataRequest(connection_info=protocol.ConnectionInfoRequest())
-        again = protocol.DataRequest(init=self._init)
-        again.init.after = self.incarnation or 0
-        again.init.namespace = self._namespace
-        return again
-
-    def _stream_metadata(self, reconnecting: bool) -> list[Any]:
-        if self._forgotten:
-            return [*self._metadata, ("reconnecting", "False")]
-        told = [("reconnecting", str(reconnecting))]
-        if self.incarnation is not None:
-            told.append((wire.INCARNATION_KEY, str(self.incarnation)))
-        return self._metadata + told
 
     def _channel_ready(self, timeout: float | None) -> bool:
         ready = grpc.channel_ready_future(self._channel)
@@ -604,7 +566,7 @@ class DataClient:
 
     def _opened(self, feed: Feed, told: Any) -> None:
         """The stream is open. ``told``: the answer to its first message, if it had one."""
-        incarnation, handed = self._heard_of(told)
+        incarnation, handed = self._continuity.met(told)
         info = None if told is None else told.connection_info
         with self._lock:
             if self._session.ended:
@@ -616,36 +578,23 @@ class DataClient:
             reopened = self._core.opened(incarnation, handed)
             told = self._core.told()
             if incarnation is not None:
-                self._heard()
+                self._session.heard()
             feed.opened = True
             feed.batches = wire.CAP_BATCHES in self._session.capabilities
             self._wake()
             self._state_changed.notify_all()
             self.listeners.tell(self._info())
-            recovered = self._recovered()
+            took = self._recovered(self._core.recovered(time.monotonic()))
         for reply, error in told:
             reply.failed(error)
         if info is not None:
-            self._let_go_of_doubtful(info)
+            let_go_of_doubtful(info, self._on_handed)
         if incarnation is not None and before is not None:
             self._report = reports.Report(before, incarnation, reopened)
-        self._log_recovery(recovered)
+        self._log_recovery(took)
 
-    def _heard_of(self, told: Any) -> tuple[int | None, int | None]:
-        """The server's incarnation, and the newest request that any server was given."""
-        if told is None:
-            return None, None
-        if told.WhichOneof("type") == "init":
-            if not told.init.ok:
-                raise SessionLost(f"The session could not be begun anew: {told.init.msg}")
-            self._forgotten = False
-            return told.init.incarnation or None, None
-        info = told.connection_info
-        return info.incarnation or None, info.handed or None
-
-    def _recovered(self) -> float | None:
-        """How long the recovery took that is now over, if one is. Called with the lock held."""
-        took = self._core.recovered(time.monotonic())
+    def _recovered(self, took: float | None) -> float | None:
+        """``took``: seconds of the recovery that is now over, if one is. The lock is held."""
         if took is not None:
             self._last_recovery_s = took
         return took
@@ -664,63 +613,34 @@ class DataClient:
             self._wake()
 
     def _dispatch(self, response: Any) -> None:
-        req_id = response.req_id
         with self._lock:
-            if self._heard():
+            delivery = arrived(self._core, response, time.monotonic())
+            if delivery.resumed:
                 self._state_changed.notify_all()
-            request = self._session.waiting(req_id)
-            waiter = None if request is None else request.waiter
-            whole = waiter is None or request.kind is not Kind.GET
-            recovered = self._settle(req_id) if whole else None
-            if request is not None and response.task_ticket.never_started:
-                if self._core.never_started(request):
-                    waiter = None  # Whoever waits for the actor hears of the one that is made.
+            if delivery.sends:
                 self._wake()
-        if request is None or request.kind is Kind.GET:
-            self._take_over(response.get, waiter)
-        elif request.kind is Kind.QUERY:
-            self._let_go_of_doubtful(response.connection_info)
-        if waiter is not None and waiter.done(response) and not whole:
+            took = self._recovered(delivery.took)
+        if delivery.deliver(self._on_handed):
             with self._lock:
-                recovered = self._settle(req_id)
-        self._log_recovery(recovered)
+                sends, took = settled(self._core, response.req_id, time.monotonic())
+                if sends:
+                    self._wake()
+                self._recovered(took)
+        self._log_recovery(took)
 
-    def _take_over(self, got: Any, waiter: Any) -> None:
-        """Holds what an answer hands over: for its waiter, or for a moment if nobody wants it."""
-        if got.handed:
-            held = self._on_handed(got.handed, got.handing)
-            if waiter is not None:
-                waiter.keep(held)
-
-    def _let_go_of_doubtful(self, info: Any) -> None:
-        """What nobody here holds is released again by this."""
-        if info.doubtful:
-            self._on_handed(info.doubtful, info.handing)
-
-    def _settle(self, req_id: int) -> float | None:
-        if self._core.settle(req_id):
-            self._wake()
-        return self._recovered()
-
-    def _heard(self) -> bool:
-        """The peer has answered. Returns whether that ends an interruption. The lock is held."""
-        return self._session.heard()
-
-    def _negotiated(self, init: Any) -> None:
+    def _negotiated(self, accepted: Any) -> None:
         with self._lock:
-            self._namespace = init.namespace
-            self._session.negotiated(init.capabilities, init.incarnation)
-            if self.has_tokens:
-                limits = self._limits
-                self._core.journal = Journal(
-                    limits.max_bytes,
-                    limits.max_entries,
-                    limits.max_value_bytes,
-                    replays=self._recovery is Recovery.REPLAY,
-                    spills=self._spilling is not None,
-                )
-            self._initialised = True
-            self._forgotten = False
+            self._continuity.negotiated(accepted, self._new_journal)
+
+    def _new_journal(self) -> Journal:
+        limits = self._limits
+        return Journal(
+            limits.max_bytes,
+            limits.max_entries,
+            limits.max_value_bytes,
+            replays=self._recovery is Recovery.REPLAY,
+            spills=self._spilling is not None,
+        )
 
     # -- the end
 
@@ -731,7 +651,7 @@ class DataClient:
         with self._lock:
             waiting: list[Any] = []
             if not self._session.ended:
-                waiting = self._session.give_up(self._cause(error))
+                waiting = self._session.give_up(self._continuity.cause(error))
                 self.listeners.tell(self._info())
             self._state_changed.notify_all()
         self.listeners.close()
@@ -739,14 +659,6 @@ class DataClient:
         if waiting or self._session.cause is not None:
             logger.error("%s", self._session.cause)
         fail_all(waiting, lambda request: self._session.ending())
-
-    def _cause(self, error: BaseException | None) -> SessionLost:
-        if isinstance(error, SessionLost):
-            return error
-        if self._grace_period and (error is None or isinstance(error, grpc.RpcError)):
-            if error is None or recoverable(error):
-                return grace_period_over(self._grace_period, self._last_error)
-        return session_lost(error or ConnectionError("the server closed the data stream"))
 
     def close(self) -> None:
         """Ends the session: the server is told, and everybody who waits gets an error.
@@ -780,7 +692,7 @@ class DataClient:
         self._interrupt = None
 
     def _wait_for_farewell(self) -> None:
-        if not self._initialised:
+        if not self._continuity.begun:
             self._thread.join(_CLOSE_BEFORE_INIT_TIMEOUT_S)
             return
         unsent = self._session.unsent + 1
@@ -797,14 +709,3 @@ class _Untracked:
 
     def put(self, message: Any) -> None:
         self._client._send(Kind.ACKNOWLEDGE, message, None)
-
-
-def _is_of_own_making(error: BaseException) -> bool:
-    """Whether the client itself ended the call, out of patience; that is no cause to tell."""
-    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.CANCELLED
-
-
-def _short(error: BaseException | None) -> str:
-    if isinstance(error, grpc.RpcError) and callable(getattr(error, "code", None)):
-        return f"{error.code().name}: {error.details()}"
-    return "the server closed the stream" if error is None else str(error)

@@ -46,6 +46,13 @@ def recoverable(e: grpc.RpcError) -> bool:
     return e.details() != _NOT_A_MESSAGE
 
 
+def short(error: BaseException | None) -> str:
+    """What ended a stream, for people; None: it ended well."""
+    if isinstance(error, grpc.RpcError) and callable(getattr(error, "code", None)):
+        return f"{error.code().name}: {error.details()}"
+    return "the server closed the stream" if error is None else str(error)
+
+
 def decode_exception(e: grpc.RpcError) -> Exception:
     """The exception to raise for a call that failed for good.
 

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 import ray
 from ray._private.client_mode_hook import disable_client_hook
-from ray.experimental import internal_kv
 from ray.util.client import protocol
-from ray.util.client.server import gathering, jobs, queries, waiting
+from ray.util.client.server import gathering, jobs, waiting
 from ray.util.client.server.actors import NeverStarted
+from ray.util.client.server.cluster_servicer import ClusterServicer
 from ray.util.client.server.held import Held, TokenReused
 from ray.util.client.server.lifetime import RayLifetime
 from ray.util.client.server.lost import vanished_actor
 from ray.util.client.server.payloads import failed_get, pickled_error, value_responses
 from ray.util.client.server.ray_calls import RayCalls
 from ray.util.client.server.scheduling import Scheduler
-from ray.util.client.server.unary import (
-    ResponseCaches,
-    client_id_of,
-    raises_to_caller,
-    runs_once,
-)
+from ray.util.client.server.unary import client_id_of, raises_to_caller, runs_once
 from ray.util.client.session import wire
 
 logger = logging.getLogger(__name__)
 
 
-class RayletServicer:
+class RayletServicer(ClusterServicer):
     """Serves clients' unary calls and does the data stream's work. Thread-safe.
 
     Args:
@@ -41,12 +35,12 @@ class RayletServicer:
     Attributes:
         held: what is held for clients; its dicts are attributes of the servicer, too.
         lifetime: of Ray in this process.
-        response_caches: what clients' unary calls were answered.
     """
 
     def __init__(
         self, ray_connect_handler: Callable[..., Any], ray_calls: Optional[RayCalls] = None
     ) -> None:
+        super().__init__()
         self.held = Held()
         self.object_refs = self.held.object_refs
         self.client_side_ref_map = self.held.client_side_ref_map
@@ -57,7 +51,6 @@ class RayletServicer:
         self.named_actors = self.held.named_actors
         self.ray_connect_handler = ray_connect_handler
         self.lifetime = RayLifetime(self._connect)
-        self.response_caches = ResponseCaches()
         self._ray = ray_calls or RayCalls()
         self._scheduler = Scheduler(self.held, self, self._ray)
 
@@ -97,71 +90,6 @@ class RayletServicer:
         """Drops all that is held for a client that is gone; its late calls are refused."""
         self.response_caches.end(client_id)
         self.held.release_all(client_id)
-
-    # The cluster's key-value store
-
-    @raises_to_caller(protocol.KVPutResponse)
-    @runs_once
-    def KVPut(self, request: Any, context: Any = None) -> Any:
-        """Stores a value."""
-        with disable_client_hook():
-            existed = internal_kv._internal_kv_put(
-                request.key, request.value, request.overwrite, namespace=request.namespace
-            )
-        return protocol.KVPutResponse(already_exists=existed)
-
-    @raises_to_caller(protocol.KVGetResponse)
-    def KVGet(self, request: Any, context: Any = None) -> Any:
-        """Reads a value."""
-        with disable_client_hook():
-            value = internal_kv._internal_kv_get(request.key, namespace=request.namespace)
-        return protocol.KVGetResponse(value=value)
-
-    @raises_to_caller(protocol.KVDelResponse)
-    @runs_once
-    def KVDel(self, request: Any, context: Any = None) -> Any:
-        """Deletes a key, or all that begin with it."""
-        with disable_client_hook():
-            count = internal_kv._internal_kv_del(
-                request.key, del_by_prefix=request.del_by_prefix, namespace=request.namespace
-            )
-        return protocol.KVDelResponse(deleted_num=count)
-
-    @raises_to_caller(protocol.KVListResponse)
-    def KVList(self, request: Any, context: Any = None) -> Any:
-        """Lists the keys that begin with a prefix."""
-        with disable_client_hook():
-            keys = internal_kv._internal_kv_list(request.prefix, namespace=request.namespace)
-        return protocol.KVListResponse(keys=keys)
-
-    @raises_to_caller(protocol.KVExistsResponse)
-    def KVExists(self, request: Any, context: Any = None) -> Any:
-        """Tells whether there is a key."""
-        with disable_client_hook():
-            exists = internal_kv._internal_kv_exists(request.key, namespace=request.namespace)
-        return protocol.KVExistsResponse(exists=exists)
-
-    @raises_to_caller(protocol.ClientPinRuntimeEnvURIResponse)
-    def PinRuntimeEnvURI(self, request: Any, context: Any = None) -> Any:
-        """Keeps a runtime env's package for a while before a job uses it."""
-        with disable_client_hook():
-            internal_kv._pin_runtime_env_uri(request.uri, expiration_s=request.expiration_s)
-        return protocol.ClientPinRuntimeEnvURIResponse()
-
-    # Questions
-
-    @raises_to_caller(protocol.ClientListNamedActorsResponse)
-    def ListNamedActors(self, request: Any, context: Any = None) -> Any:
-        """Lists the named actors of the job's namespace, or of all."""
-        with disable_client_hook():
-            actors = ray.util.list_named_actors(all_namespaces=request.all_namespaces)
-        return protocol.ClientListNamedActorsResponse(actors_json=json.dumps(actors))
-
-    @raises_to_caller(protocol.ClusterInfoResponse)
-    def ClusterInfo(self, request: Any, context: Any = None) -> Any:
-        """Tells about the cluster and the job. PING always works."""
-        with disable_client_hook():
-            return queries.cluster_info(request.type)
 
     # Objects
 
