@@ -49,6 +49,10 @@ class InProgressSentinel:
 
 _IN_PROGRESS = InProgressSentinel()
 
+# Guards the moment in which a stub gets its reference. Nobody waits with it. Entered again by a
+# destructor that the garbage collector runs right then.
+_first_lock = threading.RLock()
+
 
 class ClientStub:
     """Base of everything that a client holds in place of something remote."""
@@ -58,8 +62,9 @@ class _Registered(ClientStub):
     """A function or class whose pickled form is put on the cluster before its first use.
 
     It is put once a session; a stub that outlives its session is put again in the next. Two threads
-    that use a new stub at once may both put it, which is harmless. No lock is held while pickling:
-    functions that refer to each other would block each other's threads.
+    that use a new stub at once may both put it. The first one's is kept, since a task may be about
+    to name it, and the other is let go of. No lock is held while pickling: functions that refer to
+    each other would block each other's threads.
     """
 
     _what = "remote function"
@@ -90,7 +95,10 @@ class _Registered(ClientStub):
         finally:
             self._pickling.discard(thread)
         check_oversized_function(pickled.data, self._name, self._what, None)
-        self._held = ray.worker._put_pickled(pickled, client_ref_id=self._client_side_ref.id)
+        made = ray.worker._put_pickled(pickled, client_ref_id=self._client_side_ref.id)
+        with _first_lock:
+            if self._ref is None:
+                self._held = made
 
     def _target(self) -> Any:
         raise NotImplementedError
