@@ -12,6 +12,7 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from ray.util.client import protocol
+from ray.util.client.server.contained import exception_of
 from ray.util.client.server.gathering import Failure, Values
 from ray.util.client.server.handouts import Handouts
 from ray.util.client.server.inbox import Answer, Closed, Inbox, Ready
@@ -190,8 +191,8 @@ class DataStream:
         if known is None:
             try:
                 known = self._done(work, request)
-            except Exception as e:  # Kept, so that nobody who repeats it waits for ever.
-                known = e
+            except BaseException as e:  # Kept, so that nobody who repeats it waits for ever.
+                known = exception_of(e)
             cache.update_cache(req_id, known)
         if isinstance(known, Exception):
             raise known

@@ -14,6 +14,7 @@ import ray
 from ray.util.client import protocol
 from ray.util.client.cache import CacheError
 from ray.util.client.limits import CLIENT_SERVER_MAX_THREADS
+from ray.util.client.server.contained import exception_of
 from ray.util.client.server.datapath import DataStream, Superseded
 from ray.util.client.server.reaper import Reaper, StopFlag
 from ray.util.client.server.sessions import Refused, ServerFull, Session, SessionGone, Sessions
@@ -102,9 +103,13 @@ class DataServicer:
         except grpc.RpcError as e:
             # The call broke before anything was sent. The client may come back.
             logger.debug("The data stream of %s broke: %s", session.client_id, e)
-        except Exception as e:  # A fault here or in Ray. The client must hear of it, not hang.
+        except GeneratorExit:
+            raise
+        except BaseException as e:  # A fault here or in Ray. The client must hear of it, not hang.
             logger.exception("Error in data channel:")
-            self._refuse(session, stream, context, grpc.StatusCode.FAILED_PRECONDITION, e)
+            self._refuse(
+                session, stream, context, grpc.StatusCode.FAILED_PRECONDITION, exception_of(e)
+            )
         finally:
             stream.inbox.close()
             self._detach(session, stream)

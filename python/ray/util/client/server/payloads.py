@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence
 import ray.cloudpickle as cloudpickle
 from ray.util.client import protocol
 from ray.util.client.limits import OBJECT_TRANSFER_CHUNK_SIZE
+from ray.util.client.server.contained import described
 from ray.util.client.session.chunks import cut
 
 # An exception in a call's details is sent as an HTTP/2 header, and peers refuse long headers.
@@ -18,23 +19,16 @@ def pickled_error(error: BaseException) -> bytes:
     """The exception for the client; as a RuntimeError of its text if it can't be pickled."""
     try:
         return cloudpickle.dumps(error)
-    except Exception:  # Pickling runs the exception's own code, which may raise anything.
-        return cloudpickle.dumps(RuntimeError(_described(error)))
+    except BaseException:  # Pickling runs the exception's own code, which may raise anything.
+        return cloudpickle.dumps(RuntimeError(described(error)))
 
 
 def error_details(error: BaseException) -> str:
     """The exception as text for a call's details, short enough for a header."""
     pickled = pickled_error(error)
     if len(pickled) > _MAX_DETAILS_BYTES:
-        pickled = pickled_error(RuntimeError(_described(error)[: _MAX_DETAILS_BYTES // 4]))
+        pickled = pickled_error(RuntimeError(described(error)[: _MAX_DETAILS_BYTES // 4]))
     return base64.standard_b64encode(pickled).decode()
-
-
-def _described(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # So may its __str__.
-        return type(error).__name__
 
 
 def failed_get(error: BaseException) -> Any:

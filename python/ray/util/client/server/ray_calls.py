@@ -11,6 +11,7 @@ from ray._private import state
 from ray._private.client_mode_hook import disable_client_hook
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.util.client.server import gathering, picks, waiting
+from ray.util.client.server.contained import contained
 from ray.util.client.server.pickling import pickle_for_client
 from ray.util.client.server.server_pickler import loads_from_client
 
@@ -45,10 +46,12 @@ def _record(info: Dict[str, Any]) -> ActorRecord:
 class RayCalls:
     """The Ray of this process. Thread-safe. Methods raise what Ray raises."""
 
+    @contained
     def load(self, data: bytes, servicer: Any) -> Any:
         """Unpickles what a client has sent; the servicer knows what it refers to."""
         return loads_from_client(data, servicer)
 
+    @contained
     def pickled(
         self,
         value: Any,
@@ -61,11 +64,13 @@ class RayCalls:
         with disable_client_hook():
             return pickle_for_client(value, client_id, servicer, source, names)
 
+    @contained
     def put(self, value: Any) -> Any:
         """Stores a value; returns its reference."""
         with disable_client_hook():
             return ray.put(value)
 
+    @contained
     def remote(self, ref: Any, check: Callable[[Any], Any], options: Optional[Dict]) -> Any:
         """The function or class that was put, made remote. ``check`` raises if it is neither."""
         with disable_client_hook():

@@ -12,6 +12,7 @@ import ray
 from ray._private.client_mode_hook import disable_client_hook
 from ray.util.client import protocol
 from ray.util.client.server import actors
+from ray.util.client.server.contained import contained
 from ray.util.client.server.held import Held
 from ray.util.client.server.ray_calls import RayCalls
 from ray.util.client.server.server_stubs import current_server
@@ -53,6 +54,7 @@ class Scheduler:
             _TASK.NAMED_ACTOR: self._find_actor,
         }
 
+    @contained
     def submit(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
         """Submits a ClientTask with its unpickled arguments.
 

@@ -194,9 +194,7 @@ class Starter:
             port,
             process.pid,
         )
-        channel = self._connect(self._host, port)
-        facts = ServerFacts()
-        server = LiveServer(session.incarnation, port, process, channel, None, b"", facts)
+        server = await self._connected(session, listening)
         try:
             await _answer_init(server, session, users)
             return server
@@ -204,6 +202,15 @@ class Starter:
             # Also when cancelled: the process must not outlive the wish for it.
             await asyncio.shield(self.dispose(server, gently=False))
             raise
+
+    async def _connected(self, session: ProxiedSession, listening: Listening) -> LiveServer:
+        port, process = listening.port, listening.process
+        try:
+            channel = self._connect(self._host, port)
+        except BaseException:  # TLS files may just be missing.
+            await asyncio.shield(self._end_warm(listening))
+            raise
+        return LiveServer(session.incarnation, port, process, channel, None, b"", ServerFacts())
 
     async def _fresh(self, session: ProxiedSession, spec: RuntimeEnvSpec) -> Listening:
         try:
