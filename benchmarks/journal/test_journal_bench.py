@@ -26,7 +26,7 @@ VALUE = SeenValue(b"x" * 100, False)
 
 
 def _conversation() -> Conversation:
-    talk = Conversation(30, WireSpeech())
+    talk = Conversation(30, WireSpeech(lambda pickled: None))
     talk.journal = Journal(2**40, 2**40, 2**40)
     _file(talk, _request(FUNCTION, Kind.PAYLOAD, ()))
     return talk

@@ -122,6 +122,26 @@ def test_shutdown_ends_in_the_gap(make_session: MakeSession) -> None:
         assert session.client.run("ray.is_initialized()") is False
 
 
+def test_ctrl_c_in_a_shutdown_leaves_no_other_thread_waiting(waiting: Session) -> None:
+    step = waiting.client.start("mark('begun'); ray.get(pending)", thread=True)
+    waiting.client.wait_mark("begun")
+    waiting.client.run(
+        """
+        import os, signal
+        data = ray.util.client.ray.get_context().client_worker.data_client
+        close = data.close
+
+        def interrupted_close():
+            os.kill(os.getpid(), signal.SIGINT)
+            close()
+
+        data.close = interrupted_close
+        """
+    )
+    assert waiting.client.fails("ray.shutdown()").type == "KeyboardInterrupt"
+    assert "ConnectionError" in step.failure().bases
+
+
 def test_shutdown_ends_a_get_of_another_thread(waiting: Session) -> None:
     step = waiting.client.start("mark('begun'); ray.get(pending)", thread=True)
     waiting.client.wait_mark("begun")

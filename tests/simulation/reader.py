@@ -12,7 +12,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.client import protocol
 from ray.util.client.losses import lost_error
 from ray.util.client.named import SeenValue
-from ray.util.client.replies import PartsReply, error_from
+from ray.util.client.replies import PartsReply
+from ray.util.client.sent import error_from, opened
 from ray.util.client.session import wire as wire_names
 from ray.util.client.session.client import Kind
 from ray.util.client.session.journal import Ask, Lost, Seen
@@ -131,12 +132,13 @@ class Reader:
     def _parts(self, names: list[bytes], outcome: asyncio.Future) -> list[Any]:
         parts = outcome.result()
         if isinstance(parts, Exception):
+            error = opened(parts)
             if len(names) == 1:
-                self._note_error(names[0], parts)
-            raise parts
+                self._note_error(names[0], error)
+            raise error
         return [self._keep(name, part) for name, part in zip(names, parts)]
 
-    def _note_error(self, name: bytes, error: Exception) -> None:
+    def _note_error(self, name: bytes, error: BaseException) -> None:
         if isinstance(error, RayError) and getattr(error, "cause", None) is not None:
             self._finished(name)
             self._note_seen(name, SeenValue(cloudpickle.dumps(error), True))

@@ -7,6 +7,7 @@ world's clock.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from ray.util.client.continuity import Continuity
 from ray.util.client.delivery import arrived, let_go_of_doubtful, settled
 from ray.util.client.feed import Feed
 from ray.util.client.rpc_errors import short
+from ray.util.client.sent import error_from
 from ray.util.client.session import wire as names
 from ray.util.client.session.client import UNTRACKED, Kind, Request, State
 from ray.util.client.session.conversation import Adoption, Conversation, Note
@@ -27,6 +29,8 @@ from ray.util.client.session.journal import Journal, Outcome, Submission
 from ray.util.client.speech import WireSpeech
 from tests.simulation.network import CANCELLED, Metadata, Route, Status, Wire
 from tests.simulation.world import Process, World
+
+logger = logging.getLogger(__name__)
 
 # As in the product's shell (seconds).
 FIRST_PAUSE_S = 0.02
@@ -97,6 +101,10 @@ class _Ear:
         return self._first
 
 
+def _log_failure(pickled: bytes) -> None:
+    logger.warning("Something could not be restored: %s", error_from(pickled))
+
+
 class Shell:
     """One client's session.
 
@@ -127,7 +135,7 @@ class Shell:
         self.world = world
         self.client_id = client_id
         self.process = Process(world, client_id)
-        self.core = Conversation(grace_period, WireSpeech())
+        self.core = Conversation(grace_period, WireSpeech(_log_failure))
         self._continuity = Continuity(self.core, grace_period)
         self.grace_period = grace_period
         self.bounds = bounds

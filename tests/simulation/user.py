@@ -10,8 +10,8 @@ from typing import Any
 
 from ray.util.client import protocol
 from ray.util.client.chunking import carry
-from ray.util.client.replies import error_from
 from ray.util.client.rpc_errors import recoverable
+from ray.util.client.sent import error_from
 from ray.util.client.session import wire as wire_names
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.journal import Kind, Submission

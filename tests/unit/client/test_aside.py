@@ -60,6 +60,37 @@ def test_after_the_end_calls_are_made_on_the_spot():
     assert aside.run(lambda errand: threading.current_thread()) is threading.current_thread()
 
 
+def test_a_call_that_the_end_overtakes_is_made(monkeypatch):
+    aside = Aside()
+    threads = [one for one in threading.enumerate() if one.name == "ray_client_caller"]
+    put = aside._errands.put
+
+    class Line:
+        """Where the end comes right before an errand is put."""
+
+        def __getattr__(self, name):
+            return getattr(queue, name)
+
+        def put(self, errand):
+            if errand is not None:
+                aside.close()
+                for thread in threads:
+                    thread.join(30)
+            put(errand)
+
+    queue = aside._errands
+    monkeypatch.setattr(aside, "_errands", Line())
+    assert aside.run(lambda errand: 1) == 1
+
+
+def test_calls_are_made_though_there_can_be_no_more_threads(aside, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert [aside.run(lambda errand: 1) for _ in range(3)] == [1, 1, 1]
+
+
 def test_threads_end_with_it():
     before = set(threading.enumerate())
     aside = Aside()

@@ -66,6 +66,22 @@ def test_what_one_raises_is_logged(
     assert taken(told, 2) == ["A program's callback for an object failed.", "next"]
 
 
+@pytest.mark.parametrize(
+    "error, kind", [(ValueError("no"), ValueError), (SystemExit(3), RuntimeError)]
+)
+def test_a_value_that_can_not_be_read_is_the_reason(
+    callbacks: Callbacks, told: queue.SimpleQueue, error: BaseException, kind: type
+) -> None:
+    def read() -> Any:
+        raise error
+
+    callbacks.tell(told.put, read)
+    callbacks.tell(told.put, lambda: threading.current_thread().name)
+    reason, thread = taken(told, 2)
+    assert type(reason) is kind and error in (reason, reason.__cause__)
+    assert thread == "ray_client_callbacks"
+
+
 def test_what_is_in_line_at_the_end_is_called(told: queue.SimpleQueue) -> None:
     callbacks = Callbacks(CONTEXT)
     gate = threading.Event()

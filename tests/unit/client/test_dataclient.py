@@ -23,6 +23,7 @@ from ray.util.client.session.client import Receipt
 from ray.util.client.session.conversation import Conversation
 from ray.util.client.session.errors import SessionError
 from ray.util.client.session.info import SessionState
+from ray.util.client.session.journal import Ask
 
 # Guards against hanging for ever.
 _PATIENCE_S = 20.0
@@ -315,3 +316,22 @@ def test_what_a_release_may_have_crossed_is_handed_over_by_the_next_stream(
     assert [(r.name, r.handing, r.times) for r in release.receipts] == [(b"a", 7, 2)]
     assert holding.dropped.get(timeout=_PATIENCE_S) == ((b"c",), 2**63)
     assert holding.taken.get(timeout=0) == ((b"c",), 2**63)
+
+
+def test_ctrl_c_can_not_end_halfway_what_others_rely_on(begin):
+    """The main thread has another one take in what callers have handed over."""
+    data = begin(Recovery.REPLAY)
+    name, elsewhere = b"\xcd" * 28, []
+
+    def off_main(call):
+        elsewhere.append(call)
+        return call()
+
+    data._off_main = off_main
+    data.adopt(name)
+    # What is not known at all is not waited for.
+    assert data.outcomes([name]) == [Ask.SERVER] and not elsewhere
+    data.ConnectionInfo()
+    data.note(lambda journal: journal.finished(name))
+    assert data.outcomes([name]) == [Ask.SERVER]
+    assert len(elsewhere) == 1 and not data._arrivals

@@ -15,16 +15,25 @@ _PATIENCE_S = 20.0
 
 
 class Worker:
-    """A session's, as references see it; ``meanwhile`` runs while one takes its id over."""
+    """A session's, as references see it; ``meanwhile`` runs while one takes its name or id over."""
 
     def __init__(self) -> None:
         self.meanwhile: Any = lambda: None
+        self.connected = False
+        self.released: list[bytes] = []
 
     def is_connected(self) -> bool:
-        return False
+        return self.connected
 
     def call_retain(self, name: bytes, *, minted: bool = False) -> None:
-        pass
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+
+    def name_of(self, id: bytes) -> bytes:
+        return id
+
+    def call_release(self, name: bytes) -> None:
+        self.released.append(name)
 
     def note_id(self, name: bytes, id: bytes) -> None:
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
@@ -63,3 +72,15 @@ def test_a_destructor_may_ask_for_an_id_while_one_is_taken_over(worker: Worker, 
     assert in_a_thread(ref.hex) == "01" * 28
     assert told == ["01" * 28 if same else "02" * 28]
     assert in_a_thread(other.hex) == told[0]
+
+
+@pytest.mark.parametrize("minted", [True, False])
+def test_one_that_ctrl_c_ends_releases_nobody_else_s_object(worker: Worker, minted: bool) -> None:
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    worker.connected, worker.meanwhile = True, ctrl_c
+    with pytest.raises(KeyboardInterrupt):
+        ClientObjectRef(Ticket(b"\xcd" * 28) if minted else b"\x01" * 28)
+    # Nobody else can have a name that was minted for it.
+    assert worker.released == ([b"\xcd" * 28] if minted else [])

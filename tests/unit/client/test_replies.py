@@ -1,7 +1,6 @@
 """What waits for answers of the data stream."""
 
 import weakref
-from concurrent.futures import Future
 
 import pytest
 
@@ -13,9 +12,10 @@ from ray.util.client.replies import (
     PartsReply,
     RestoreReply,
     TicketReply,
-    error_from,
 )
+from ray.util.client.sent import SentError, opened
 from ray.util.client.session.errors import ProtocolError, SessionLost
+from ray.util.client.slot import Slot
 
 
 def piece(index, count, data=b"x", **more):
@@ -23,10 +23,10 @@ def piece(index, count, data=b"x", **more):
     return protocol.DataResponse(get=got)
 
 
-def object_reply(load=bytes):
+def object_reply():
     request = protocol.DataRequest(get=protocol.GetRequest(ids=[b"1"]))
     values = []
-    return ObjectReply(request, load, values.append), request, values
+    return ObjectReply(request, values.append), request, values
 
 
 def test_an_object_in_pieces():
@@ -55,15 +55,6 @@ def test_another_incarnation_starts_at_the_first_piece():
     assert values == [b"new"]
 
 
-def test_a_result_that_does_not_unpickle_is_the_callers_error():
-    def load(data):
-        raise ModuleNotFoundError("no such module here")
-
-    reply, _, values = object_reply(load)
-    assert reply.done(piece(0, 1))
-    assert isinstance(values[0], ModuleNotFoundError)
-
-
 def test_told_once_only():
     reply, _, values = object_reply()
     reply.done(piece(0, 1))
@@ -75,12 +66,7 @@ def test_a_servers_error():
     reply, _, values = object_reply()
     error = cloudpickle.dumps(KeyError("k"))
     assert reply.done(protocol.DataResponse(get=protocol.GetResponse(valid=False, error=error)))
-    assert isinstance(values[0], KeyError)
-
-
-def test_an_error_that_does_not_unpickle_gives_the_reason():
-    assert isinstance(error_from(b"garbage"), Exception)
-    assert isinstance(error_from(cloudpickle.dumps("no exception")), ProtocolError)
+    assert isinstance(values[0], SentError) and isinstance(opened(values[0]), KeyError)
 
 
 def ticket(**fields):
@@ -88,13 +74,13 @@ def ticket(**fields):
 
 
 def test_ticket_names_its_returns():
-    futures = [Future(), Future()]
+    futures = [Slot(), Slot()]
     assert TicketReply(futures).done(ticket(valid=True, return_ids=[b"a", b"b"]))
     assert [f.result(0) for f in futures] == [b"a", b"b"]
 
 
 def test_ticket_with_another_number_of_returns():
-    futures = [Future(), Future()]
+    futures = [Slot(), Slot()]
     TicketReply(futures).done(ticket(valid=True, return_ids=[b"a"]))
     for future in futures:
         with pytest.raises(ValueError, match="Expected 2 returns but received 1"):
@@ -102,7 +88,7 @@ def test_ticket_with_another_number_of_returns():
 
 
 def test_ticket_with_an_error():
-    futures = [Future()]
+    futures = [Slot()]
     TicketReply(futures).done(ticket(valid=False, error=cloudpickle.dumps(ImportError("gone"))))
     with pytest.raises(ImportError, match="gone"):
         futures[0].result(0)
@@ -172,12 +158,12 @@ def test_parts_that_can_not_be_had(response, error):
     reply, _, told = parts_reply()
     assert reply.done(response)
     reply.failed(SessionLost("later"))
-    assert len(told) == 1 and isinstance(told[0], error)
+    assert len(told) == 1 and isinstance(opened(told[0]), error)
 
 
 def test_parts_keep_what_they_refer_to_until_they_have_been_read():
     reply, _, _ = parts_reply()
-    kept, late = Future(), Future()
+    kept, late = Slot(), Slot()
     refs = [weakref.ref(kept), weakref.ref(late)]
     reply.keep(kept)
     del kept
@@ -191,10 +177,14 @@ def test_parts_keep_what_they_refer_to_until_they_have_been_read():
 
 
 def test_what_is_restored_answers_the_first_submission_once():
-    futures = [Future()]
+    futures = [Slot()]
     first = TicketReply(futures)
-    RestoreReply(first).done(ticket(valid=True, return_ids=[b"a"]))
-    RestoreReply(first).done(ticket(valid=True, return_ids=[b"b"]))
+    failures = []
+    for id in (b"a", b"b"):
+        RestoreReply(first, failures.append).done(ticket(valid=True, return_ids=[id]))
     assert futures[0].result(0) == b"a"
-    RestoreReply(None).failed(SessionLost("x"))
-    RestoreReply(None).done(ticket(valid=False, error=cloudpickle.dumps(ImportError("gone"))))
+    RestoreReply(None, failures.append).failed(SessionLost("x"))
+    assert not failures
+    gone = cloudpickle.dumps(ImportError("gone"))
+    RestoreReply(None, failures.append).done(ticket(valid=False, error=gone))
+    assert failures == [gone]

@@ -11,6 +11,7 @@ from ray.util.client import protocol
 from ray.util.client.losses import lost_error
 from ray.util.client.named import SeenValue
 from ray.util.client.replies import TicketReply
+from ray.util.client.sent import opened
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.client import Request
 from ray.util.client.session.conversation import Filed
@@ -24,7 +25,7 @@ TASK = protocol.ClientTask
 
 @pytest.fixture
 def speech():
-    return WireSpeech()
+    return WireSpeech(lambda pickled: None)
 
 
 def entry_of(kind, *names, retries=0, **fields):
@@ -63,7 +64,8 @@ def test_values_and_errors_are_put_under_their_names(speech):
 
 
 def test_a_seen_error_is_what_getting_it_raises(speech):
-    assert isinstance(speech.failure(SeenValue(pickle.dumps(KeyError("k")), True)), KeyError)
+    failure = speech.failure(SeenValue(pickle.dumps(KeyError("k")), True))
+    assert isinstance(opened(failure), KeyError)
     assert speech.failure(SeenValue(b"pickled", False)) is None
 
 

@@ -67,10 +67,9 @@ class Aside:
         errand = Errand(call)
         if threading.current_thread() is not threading.main_thread():
             return call(errand)
+        self._errands.put(errand)
         if self._closed:
-            errand.run()
-        else:
-            self._errands.put(errand)
+            self._run_the_rest()
         try:
             return errand.outcome.result()
         finally:
@@ -81,9 +80,28 @@ class Aside:
         self._closed = True
         self._errands.put(None)
 
+    def _run_the_rest(self) -> None:
+        """The threads may be gone."""
+        try:
+            while True:
+                errand = self._errands.get_nowait()
+                if errand is not None:
+                    errand.run()
+        except queue.Empty:
+            self._errands.put(None)  # If they are not.
+
     def _add_thread(self) -> None:
-        self._idle += 1
         threading.Thread(target=self._serve, name="ray_client_caller", daemon=True).start()
+        self._idle += 1
+
+    def _keep_one_idle(self) -> None:
+        with self._lock:
+            self._idle -= 1
+            if self._idle == 0:
+                try:
+                    self._add_thread()
+                except RuntimeError:  # There can't be more; this one goes on after its errand.
+                    pass
 
     def _serve(self) -> None:
         while True:
@@ -91,10 +109,7 @@ class Aside:
             if errand is None:
                 self._errands.put(None)  # For the other threads.
                 return
-            with self._lock:
-                self._idle -= 1
-                if self._idle == 0:
-                    self._add_thread()
+            self._keep_one_idle()
             errand.run()
             del errand
             with self._lock:

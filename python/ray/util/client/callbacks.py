@@ -42,6 +42,11 @@ class Callbacks:
         if self._over:
             self._make_the_rest()
 
+    def tell(self, callback: Callable[[Any], None], read: Callable[[], Any]) -> None:
+        """As :meth:`call`, with a value that is read on the thread, too: reading it may run code of
+        the program's. The value is what that raises, if it raises."""
+        self.call(lambda _: callback(_outcome(read)), None)
+
     def close(self) -> None:
         """Ends the thread when it has made the calls that are in line. Does not wait for them."""
         self._calls.put(None)
@@ -74,6 +79,17 @@ class Callbacks:
                 return
             if call is not None:
                 _make(*call)
+
+
+def _outcome(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as e:  # A result that does not unpickle here fails its own get only.
+        return e
+    except BaseException as e:
+        error = RuntimeError(f"Reading the value has raised {e!r}")
+        error.__cause__ = e
+        return error
 
 
 def _make(callback: Callable[[Any], None], value: Any) -> None:

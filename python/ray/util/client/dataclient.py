@@ -34,6 +34,7 @@ from ray.util.client.replies import (
     fail_all,
 )
 from ray.util.client.rpc_errors import short
+from ray.util.client.sent import error_from
 from ray.util.client.session import wire
 from ray.util.client.session.client import (
     UNTRACKED,
@@ -46,7 +47,7 @@ from ray.util.client.session.client import (
 from ray.util.client.session.conversation import Adoption, Conversation, Note
 from ray.util.client.session.errors import SessionLost
 from ray.util.client.session.info import SessionInfo, SessionState
-from ray.util.client.session.journal import Entry, Journal, Outcome, Submission
+from ray.util.client.session.journal import Ask, Entry, Journal, Outcome, Submission
 from ray.util.client.speech import WireSpeech
 from ray.util.client.spill import SpillStore
 from ray.util.client.states import Listeners
@@ -61,6 +62,14 @@ _LONGEST_PAUSE_S = 1.0
 # still to be sent. Before the server has answered the init there is nothing to lose.
 _CLOSE_TIMEOUT_S = 5.0
 _CLOSE_BEFORE_INIT_TIMEOUT_S = 1.0
+
+
+def _at_once(callback: Callable[[Any], None], read: Callable[[], Any]) -> None:
+    callback(read())
+
+
+def _log_failure(error: Any) -> None:
+    logger.warning("Something could not be restored: %s", error)
 
 
 class DataClient:
@@ -78,6 +87,9 @@ class DataClient:
         recovery: what is to be restored after a death of the server.
         limits: of what is kept for that; by default what the environment says.
         busy: whether the calling thread holds a lock that the data thread needs.
+        later: ``later(callback, read)`` calls back with what ``read()`` returns or raises, where
+            that may run code of the program's.
+        off_main: makes a call, the main thread's on another thread: Ctrl-C does not end it halfway.
     """
 
     def __init__(
@@ -91,16 +103,20 @@ class DataClient:
         recovery: Recovery = Recovery.REPLAY,
         limits: Limits | None = None,
         busy: Callable[[], bool] = lambda: False,
+        later: Callable[[Callable[[Any], None], Callable[[], Any]], None] = _at_once,
+        off_main: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     ) -> None:
         self._channel = channel
         self._metadata = metadata
         self._context = context
         self._on_lost = on_lost
         self._on_handed = on_handed
-        self._core = Conversation(grace_period, WireSpeech(), recovery is not Recovery.OFF)
+        speech = WireSpeech(lambda pickled: later(_log_failure, lambda: error_from(pickled)))
+        self._core = Conversation(grace_period, speech, recovery is not Recovery.OFF)
         # Owned by its thread, so that a destructor which interrupts that one can tell.
         self._lock = threading.RLock()
         self._busy = busy
+        self._off_main = off_main
         self._continuity = Continuity(self._core, grace_period, recovery)
         self._recovery = recovery
         self._limits = limits or Limits.from_environment()
@@ -327,6 +343,16 @@ class DataClient:
         journal = self._core.journal
         assert journal is not None, "objects have names only where there is a journal"
         self.check_may_wait()
+        if not self._arrivals or self._session.ended:
+            with self._lock:
+                return [journal.outcome(name) for name in names]
+        with self._lock:
+            if not any(journal.has_heard_of(name) for name in names):
+                # They are about to be made: what stands before them can't be about them.
+                return [Ask.SERVER] * len(names)
+        return self._off_main(lambda: self._newest_outcomes(names, journal))
+
+    def _newest_outcomes(self, names: Sequence[bytes], journal: Journal) -> list[Outcome]:
         with self._lock:
             if not self._session.ended:
                 self._let_in()
@@ -347,14 +373,13 @@ class DataClient:
         """How many bytes a value may have that the journal is to keep."""
         return self._limits.max_value_bytes
 
-    def RegisterGetCallback(
-        self, request: Any, load: Callable[[Any], Any], callback: Callable[[Any], None]
-    ) -> None:
-        """Asks for one object when it is ready; ``callback`` gets its value or an exception."""
+    def RegisterGetCallback(self, request: Any, callback: Callable[[Any], None]) -> None:
+        """Asks for one object when it is ready; ``callback`` gets its bytes or an exception, as
+        that of an :class:`ObjectReply` does."""
         if len(request.ids) != 1:
             raise ValueError(f"One object at a time can be waited for, not {len(request.ids)}.")
         message = protocol.DataRequest(get=request)
-        self._send(Kind.GET, message, ObjectReply(message, load, callback))
+        self._send(Kind.GET, message, ObjectReply(message, callback))
 
     def _blocking_send(self, request: Any) -> Any:
         return self._ask(Kind.QUERY, request)

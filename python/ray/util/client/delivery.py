@@ -54,7 +54,15 @@ class Delivery(NamedTuple):
                     self.waiter.keep(held)
         elif request.kind is Kind.QUERY:
             let_go_of_doubtful(response.connection_info, on_handed)
-        return self.waiter is not None and self.waiter.done(response) and not self.whole
+        return self.waiter is not None and self._done() and not self.whole
+
+    def _done(self) -> bool:
+        """Whether the waiter has its whole answer."""
+        try:
+            return self.waiter.done(self.response)
+        except Exception as e:  # No memory left for a large result, say: this one call has failed.
+            self.waiter.failed(e)
+            return True
 
 
 def let_go_of_doubtful(info: Any, on_handed: Callable[[Sequence[bytes], int], Any]) -> None:

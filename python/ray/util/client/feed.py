@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -10,6 +11,8 @@ from ray.util.client import protocol
 from ray.util.client.chunking import outgoing
 from ray.util.client.session.client import Kind, Request
 from ray.util.client.speech import Recalled
+
+logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -73,7 +76,8 @@ class Feed:
         if isinstance(request.message, Recalled):
             try:
                 request.message, request.payload = request.message.read()
-            except OSError:
+            except Exception:  # It is gone, or not whole, or there is no memory for it.
+                logger.warning("A message that was kept on disk can't be read.", exc_info=True)
                 self._source.lose(request)
                 return False
         elif request.kind is Kind.ACKNOWLEDGE and isinstance(request.message, int):

@@ -10,7 +10,8 @@ import grpc
 
 from ray.exceptions import GetTimeoutError
 from ray.util.client import protocol
-from ray.util.client.replies import error_from, warn_of_size
+from ray.util.client.replies import warn_of_size
+from ray.util.client.sent import SentError
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.unary import Deadline
 
@@ -51,8 +52,7 @@ class Fetch:
             wait: seconds for which the server waits for the objects.
 
         Raises:
-            GetTimeoutError: they are not ready.
-            Exception: what the server sent instead of the objects.
+            SentError: what the server sent instead of the objects, as that they are not ready.
             grpc.RpcError: the connection broke, or the deadline was over before the first piece.
         """
         if self._incarnation() != self._from:
@@ -83,7 +83,7 @@ class Fetch:
 
     def _take(self, piece: Any) -> bool:
         if not piece.valid:
-            raise error_from(piece.error)
+            raise SentError(piece.error)
         warn_of_size(piece.total_size)
         if piece.chunk_id > self._next_chunk:
             raise ProtocolError(
@@ -130,13 +130,20 @@ def fetch(
     """
     deadline = Deadline(timeout)
     reading = Fetch(ids, deadline, incarnation)
-    while True:
+
+    def one_poll() -> bytearray:
         try:
             return over_gaps(
                 deadline,
                 lambda: reading.attempt(call, metadata(), deadline.within(poll)),
                 lambda: reading.pieces,
             )
+        except SentError as e:
+            raise e.read() from None
+
+    while True:
+        try:
+            return one_poll()
         except GetTimeoutError:
             if deadline.over:
                 raise

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 logger.propagate = False
 
 _PAUSE_S = 0.1
+# How long its end is waited for. Its thread may be held up by what the program prints to.
+_PATIENCE_S = 5.0
 # The cluster keeps what it has sent until it is told that it was shown.
 _TELL_EVERY_CHARS = 256 * 1024
 
@@ -64,7 +66,12 @@ class LogstreamClient:
 
     def stdstream(self, level: int, msg: str) -> None:
         """Takes what a worker printed. Replaceable. ``level``: -1 for stdout, -2 for stderr."""
-        print(msg, file=sys.stderr if level == -2 else sys.stdout, end="")
+        shown_on = sys.stderr if level == -2 else sys.stdout
+        try:
+            print(msg, file=shown_on, end="")
+        except UnicodeEncodeError:  # Not every terminal knows all that a worker may print.
+            encoding = shown_on.encoding
+            print(msg.encode(encoding, "backslashreplace").decode(encoding), file=shown_on, end="")
 
     def set_logstream_level(self, level: int) -> None:
         """Asks for records of ``level`` and above, and for what workers print."""
@@ -76,7 +83,7 @@ class LogstreamClient:
         self._want(protocol.LogSettingsRequest(enabled=False))
 
     def close(self) -> None:
-        """Ends the stream. Idempotent; returns when the stream's thread has ended."""
+        """Ends the stream. Idempotent; waits a while for the stream's thread to end."""
         with self._lock:
             self._closing.set()
             self._requests.put(None)
@@ -84,7 +91,7 @@ class LogstreamClient:
         if call is not None:
             call.cancel()
         if threading.current_thread() is not self.log_thread:
-            self.log_thread.join()
+            self.log_thread.join(_PATIENCE_S)
             self._call = None
 
     def _want(self, request: Any) -> None:

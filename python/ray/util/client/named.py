@@ -19,7 +19,8 @@ from ray.util.client.dataclient import DataClient
 from ray.util.client.losses import lost_error
 from ray.util.client.names import Minter
 from ray.util.client.pickling import Named, Pickled, unpickle_from_server
-from ray.util.client.replies import PartsReply, PutReply, TicketReply, WaitReply, error_from
+from ray.util.client.replies import PartsReply, PutReply, TicketReply, WaitReply
+from ray.util.client.sent import error_from, opened
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.conversation import Filed
 from ray.util.client.session.journal import Ask, Journal, Kind, Lost, Seen, Submission
@@ -219,12 +220,13 @@ class NamedObjects:
 
     def _read(self, names: list[bytes], parts: list[Any] | Exception) -> list[Any]:
         if isinstance(parts, Exception):
+            error = opened(parts)
             if len(names) == 1:
-                self._note_error(names[0], parts)
-            raise parts
+                self._note_error(names[0], error)
+            raise error
         return [self._keep(name, part) for name, part in zip(names, parts)]
 
-    def _note_error(self, name: bytes, error: Exception) -> None:
+    def _note_error(self, name: bytes, error: BaseException) -> None:
         # What the task itself raised is its value; that the connection broke, say, is not.
         if isinstance(error, RayError) and getattr(error, "cause", None) is not None:
             self._note_seen(name, SeenValue(cloudpickle.dumps(error), True))
@@ -233,27 +235,26 @@ class NamedObjects:
         """Calls back with an object's value, or an exception, when it is ready."""
         (outcome,) = self._data.outcomes([name])
         if isinstance(outcome, Lost):
-            self._callbacks.call(callback, lost_error(name, outcome.reason))
+            error = lost_error(name, outcome.reason)
+            self._callbacks.call(callback, error)
             return
         if isinstance(outcome, Seen):
             seen = outcome.value
-            self._callbacks.call(lambda _: callback(_value_or_error(lambda: _value_of(seen))), None)
+            self._callbacks.tell(callback, lambda: _value_of(seen))
             return
         message = protocol.DataRequest(
             get=protocol.GetRequest(ids=[name], asynchronous=True, parts=True)
         )
 
-        def tell(parts: list[Any] | Exception) -> None:
-            if isinstance(parts, Exception):
-                self._note_error(name, parts)
-                value: Any = parts
-            else:
-                value = _value_or_error(lambda: self._keep(name, parts[0]))
-            reply.let_go()
-            callback(value)
+        def read(parts: list[Any] | Exception) -> Any:
+            try:
+                return self._read([name], parts)[0]
+            finally:
+                reply.let_go()
 
-        # There, too, the value is read: unpickling it may run code of the program's.
-        reply = PartsReply(message, lambda parts: self._callbacks.call(tell, parts))
+        reply = PartsReply(
+            message, lambda parts: self._callbacks.tell(callback, lambda: read(parts))
+        )
         self._data.ask(RequestKind.GET, message, reply, (name,))
 
     def wait(self, names: list[bytes], num_returns: int, timeout: float | None) -> set[bytes]:
@@ -302,14 +303,3 @@ def _value_of(seen: SeenValue) -> Any:
     if seen.is_error:
         raise error_from(seen.data)
     return unpickle_from_server(seen.data)[0]
-
-
-def _value_or_error(read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except Exception as e:  # A result that does not unpickle here fails its own get only.
-        return e
-    except BaseException as e:
-        error = RuntimeError(f"Reading the value has raised {e!r}")
-        error.__cause__ = e
-        return error

@@ -59,12 +59,19 @@ class _Reference:
         worker = self._worker
         if worker is None or not self._releases or not worker.is_connected():
             return
-        worker.call_release(self._ticket if self._name is None else self._name)
+        held = self._ticket if self._name is None else self._name
+        if held is not None:
+            worker.call_release(held)
 
     def _take_name(self, name: bytes, *, minted: bool = False) -> None:
-        self._name = name
+        # Ctrl-C may come between any two steps. A name that others have, too, is counted before the
+        # destructor knows of it: their object would go with this reference. One of its own is to be
+        # let go of in any case.
+        if minted:
+            self._name = name
         if self._worker is not None:
             self._worker.call_retain(name, minted=minted)
+        self._name = name
 
     def _wait_for_id(self, timeout: float | None = None) -> None:
         """Waits until the cluster's id is known.

@@ -6,29 +6,16 @@ complete, or ``failed(error)``. Both run on the session's data thread and must n
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
-import ray.cloudpickle as cloudpickle
 from ray.util.client.limits import OBJECT_TRANSFER_WARNING_SIZE
+from ray.util.client.sent import SentError
 from ray.util.client.session.errors import ProtocolError
 from ray.util.client.slot import Slot
 from ray.util.debug import log_once
-
-logger = logging.getLogger(__name__)
-
-
-def error_from(pickled: bytes) -> Exception:
-    """The exception that a server sent; where it can't be unpickled here, the reason for that."""
-    try:
-        error = cloudpickle.loads(pickled)
-    except Exception as e:  # Unpickling runs foreign code and may raise anything.
-        return e
-    return error if isinstance(error, Exception) else ProtocolError(f"Not an error: {error!r}")
 
 
 def warn_of_size(total_size: int) -> None:
@@ -83,13 +70,13 @@ class PutReply:
         future: gets it, or the exception that the server answered.
     """
 
-    def __init__(self, future: Future) -> None:
+    def __init__(self, future: Slot) -> None:
         self._future = future
 
     def done(self, response: Any) -> bool:
         put = response.put
         if not put.valid:
-            self.failed(error_from(put.error))
+            self.failed(SentError(put.error))
         elif not self._future.done():
             self._future.set_result(put.id)
         return True
@@ -129,7 +116,7 @@ class TicketReply:
         futures: one for each id; they get bytes, or the exception that the server answered.
     """
 
-    def __init__(self, futures: Sequence[Future]) -> None:
+    def __init__(self, futures: Sequence[Slot]) -> None:
         self._futures = futures
         # Of an actor, if the server has sent it: how the cluster serialises its handle.
         self.handle = b""
@@ -144,12 +131,12 @@ class TicketReply:
     def first_id(self) -> bytes | None:
         """The first of the ids, if the server has told it. Never waits."""
         first = self._futures[0]
-        return first.result() if first.done() and first.exception() is None else None
+        return first.result() if first.succeeded else None
 
     def done(self, response: Any) -> bool:
         ticket = response.task_ticket
         if not ticket.valid:
-            self.failed(error_from(ticket.error))
+            self.failed(SentError(ticket.error))
         elif len(ticket.return_ids) != len(self._futures):
             self.failed(
                 ValueError(
@@ -176,15 +163,17 @@ class RestoreReply:
 
     Args:
         first: who waited for the answer of the first submission, if anybody did.
+        on_failure: called with the pickled error if it can't be done again; must not block.
     """
 
-    def __init__(self, first: Any) -> None:
+    def __init__(self, first: Any, on_failure: Callable[[bytes], None]) -> None:
         self._first = first
+        self._on_failure = on_failure
 
     def done(self, response: Any) -> bool:
         body = getattr(response, response.WhichOneof("type"))
         if not body.valid:
-            logger.warning("Something could not be restored: %s", error_from(body.error))
+            self._on_failure(body.error)
         if self._first is not None:
             self._first.done(response)
         return True
@@ -199,7 +188,8 @@ class PartsReply:
 
     Args:
         request: the request message; its first wanted piece is kept up to date.
-        tell: called once, on the data thread: with the values' bytes, or with an exception.
+        tell: called once, on the data thread: with the values' bytes, or with an exception, which
+            may be a :class:`SentError`.
     """
 
     def __init__(self, request: Any, tell: Callable[[list[Any] | Exception], None]) -> None:
@@ -239,7 +229,7 @@ class PartsReply:
     def done(self, response: Any) -> bool:
         got = response.get
         if not got.valid:
-            self.failed(error_from(got.error))
+            self.failed(SentError(got.error))
             return True
         if got.chunk_id < self._next_chunk:
             return False
@@ -292,15 +282,12 @@ class ObjectReply:
     Args:
         request: the request message; its first wanted piece is kept up to date, so that a repeated
             request to the same server does not transfer a piece twice.
-        load: makes the value out of the bytes.
-        callback: gets the value, or an exception.
+        callback: called once, on the data thread: with the value's bytes, or with an exception,
+            which may be a :class:`SentError`.
     """
 
-    def __init__(
-        self, request: Any, load: Callable[[Any], Any], callback: Callable[[Any], None]
-    ) -> None:
+    def __init__(self, request: Any, callback: Callable[[Any], None]) -> None:
         self._request = request
-        self._load = load
         # Popped by whoever tells it: an answer and the session's end may race.
         self._callbacks = [callback]
         self._data = bytearray()
@@ -325,7 +312,7 @@ class ObjectReply:
     def done(self, response: Any) -> bool:
         got = response.get
         if not got.valid:
-            self._tell(error_from(got.error))
+            self._tell(SentError(got.error))
             return True
         warn_of_size(got.total_size)
         if got.chunk_id < self._next_chunk:
@@ -341,14 +328,8 @@ class ObjectReply:
         self._want(got.chunk_id + 1)
         if self._next_chunk < got.total_chunks:
             return False
-        self._tell(self._value())
+        self._tell(self._data)
         return True
-
-    def _value(self) -> Any:
-        try:
-            return self._load(self._data)
-        except Exception as e:  # A result that does not unpickle here fails its own get only.
-            return e
 
     def failed(self, error: Exception) -> None:
         self._tell(error)

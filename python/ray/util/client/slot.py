@@ -18,6 +18,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
+from ray.util.client.sent import opened
+
 # How late Ctrl-C may be noticed, in seconds.
 _SLICE_S = 0.2
 
@@ -29,7 +31,8 @@ class _Unset:
 class Slot(Future):
     """One outcome, a value or an exception, set once. Thread-safe; can't be cancelled.
 
-    It may be used wherever a ``concurrent.futures.Future`` is only waited for.
+    An error that a server has sent is read by the first that asks for it, on its own thread. It may
+    be used wherever a ``concurrent.futures.Future`` is only waited for.
     """
 
     # Without Future's own state, and its guard, on purpose.
@@ -54,6 +57,11 @@ class Slot(Future):
     def running(self) -> bool:
         return not self.done()
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is a value. Never reads an error that a server has sent."""
+        return self.done() and self._error is None
+
     def set_result(self, result: Any) -> None:
         self._settle(result)
 
@@ -64,8 +72,12 @@ class Slot(Future):
     def _settle(self, value: Any) -> None:
         self._value = value
         # Whoever adds to these lists looks at the value after it: none is left out.
-        while self._gates:
-            self._gates.pop().release()
+        while True:
+            try:
+                gate = self._gates.pop()
+            except IndexError:  # The last one, or its waiter has just given up.
+                break
+            gate.release()
         self._call_back()
 
     def _call_back(self) -> None:
@@ -112,6 +124,8 @@ class Slot(Future):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         if not self.wait(timeout):
             raise FutureTimeout()
+        if self._error is not None:
+            self._error = opened(self._error)
         return self._error
 
 

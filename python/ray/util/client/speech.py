@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from ray.util.client import budgets, protocol
 from ray.util.client.losses import lost_error, outcome_unknown
-from ray.util.client.replies import RestoreReply, TicketReply, error_from
+from ray.util.client.replies import RestoreReply, TicketReply
+from ray.util.client.sent import SentError
 from ray.util.client.session.client import Request
 from ray.util.client.session.journal import Entry, Kind, Reason
 from ray.util.client.spill import Spilled
@@ -40,7 +41,14 @@ class Recalled:
 
 
 class WireSpeech:
-    """Makes the core's messages as protobuf ones."""
+    """Makes the core's messages as protobuf ones.
+
+    Args:
+        on_failure: told of the pickled error where something could not be restored; must not block.
+    """
+
+    def __init__(self, on_failure: Callable[[bytes], None]) -> None:
+        self._on_failure = on_failure
 
     def size(self, request: Request) -> int:
         return request.message.ByteSize() + len(request.payload or b"")
@@ -72,10 +80,10 @@ class WireSpeech:
         return _changed(entry, lambda message: _look_up(message, entry.names, known), bare=True)
 
     def waiter(self, first: Any) -> Any:
-        return RestoreReply(first)
+        return RestoreReply(first, self._on_failure)
 
     def failure(self, value: Any) -> Exception | None:
-        return error_from(value.data) if value.is_error else None
+        return SentError(value.data) if value.is_error else None
 
     def lost(self, name: bytes, reason: Reason) -> Exception:
         return lost_error(name, reason)

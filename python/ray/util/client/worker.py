@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -48,11 +47,11 @@ from ray.util.client.pickling import Pickled, pickle_for_server
 from ray.util.client.recovery import Limits, Recovery
 from ray.util.client.refs import ClientActorRef, ClientObjectRef
 from ray.util.client.releases import Handed, Releases
-from ray.util.client.replies import error_from
 from ray.util.client.rpc_errors import decode_exception
+from ray.util.client.sent import error_from, opened
 from ray.util.client.session import wire
 from ray.util.client.session.client import Receipt, State
-from ray.util.client.session.errors import ServerStartFailed
+from ray.util.client.session.errors import ServerStartFailed, SessionLost
 from ray.util.client.session.journal import Kind, Submission
 from ray.util.client.slot import Slot
 from ray.util.client.speech import NO_ARGUMENTS
@@ -132,6 +131,8 @@ class Worker:
         self._req_id = 0
         self._req_id_lock = threading.Lock()
         self.closed = False
+        # Popped by whoever ends the session.
+        self._ends = [True]
         self._aside = Aside()
         secure = secure or tls_in_environment() or _credentials is not None
         self.channel = make_channel(conn_str, secure, _credentials)
@@ -148,6 +149,7 @@ class Worker:
         return self.server.ClusterInfo(ping_request(), timeout=timeout, metadata=self.metadata)
 
     def _open_streams(self) -> None:
+        self._callbacks = Callbacks(ray.get_context())
         self.data_client = DataClient(
             self.channel,
             self.metadata,
@@ -158,9 +160,10 @@ class Worker:
             recovery=self._recovery,
             limits=self._limits,
             busy=lambda: self._releases.busy,
+            later=self._callbacks.tell,
+            off_main=lambda call: self._aside.run(lambda errand: call()),
         )
         self._releases = Releases(self._send_release)
-        self._callbacks = Callbacks(ray.get_context())
         self.data_client.start()
         self.log_client = LogstreamClient(
             self.channel, self._call_metadata, self.data_client.wait_connected
@@ -234,7 +237,17 @@ class Worker:
 
     def close(self) -> None:
         """Ends the session and tells the cluster so. Idempotent."""
-        if self.closed:
+        if self.data_client.must_not_wait:
+            self._end_session()
+            return
+        # Others wait for what this tells them, so Ctrl-C must not end it halfway.
+        self._aside.run(lambda errand: self._end_session())
+        self._callbacks.join()
+
+    def _end_session(self) -> None:
+        try:
+            self._ends.pop()
+        except IndexError:  # Somebody has done it, or is about to.
             return
         self.closed = True
         auto_init.allow(self)
@@ -244,8 +257,6 @@ class Worker:
         self.log_client.close()
         close_channel(self.channel)
         self._aside.close()
-        if not self.data_client.must_not_wait:
-            self._callbacks.join()
 
     # -- calls
 
@@ -319,23 +330,30 @@ class Worker:
         if self._by_name is not None:
             self._by_name.call_back(ref.id, callback)
             return
-        tell = functools.partial(self._callbacks.call, callback)
         pending = ref._ticket
         if pending is None or pending.done():
-            self._get_later(ref.id, tell)
+            self._get_later(ref.id, callback)
             return
 
-        def when_named(future: Future) -> None:
-            try:
-                self._get_later(future.result(), tell)
-            except Exception as e:  # Whatever the submission failed with is the object's value.
-                tell(e)
+        def when_named(slot: Slot) -> None:
+            if slot.succeeded:
+                try:
+                    self._get_later(slot.result(), callback)
+                except SessionLost as e:
+                    self._callbacks.call(callback, e)
+            else:  # What the submission failed with is the object's value.
+                self._callbacks.tell(callback, slot.exception)
 
         pending.add_done_callback(when_named)
 
     def _get_later(self, id: bytes, callback: Callable[[Any], None]) -> None:
+        def read(got: Any) -> Any:
+            return opened(got) if isinstance(got, Exception) else loads_from_server(got)
+
         request = protocol.GetRequest(ids=[id], asynchronous=True)
-        self.data_client.RegisterGetCallback(request, loads_from_server, callback)
+        self.data_client.RegisterGetCallback(
+            request, lambda got: self._callbacks.tell(callback, lambda: read(got))
+        )
 
     def get(
         self,

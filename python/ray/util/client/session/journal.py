@@ -447,6 +447,10 @@ class Journal:
         _, size, _ = self._values.pop(name)
         self.value_bytes -= size
 
+    def has_heard_of(self, name: bytes) -> bool:
+        """Whether anything was filed or adopted under a name that is still held."""
+        return name in self._by_name or name in self._adopted
+
     def outcome(self, name: bytes) -> Outcome:
         """What is known of an object, without asking the server."""
         found = self._values.get(name)
