@@ -217,8 +217,83 @@ def test_killed_and_cancelled_is_not_brought_back(held: Held) -> None:
     held.client.run("ray.cancel(ref, force=True)")
     held.die()
     assert "ActorDiedError" in held.client.fails("ray.get(actor.add.remote())").bases
-    assert "RayError" in held.client.fails("ray.get(ref)").bases
+    failure = held.client.fails("ray.get(ref)")
+    assert failure.type == "TaskCancelledError" and "was cancelled" in failure.text
     assert (held.runs("x"), held.runs("constructor")) == (1, 1)
+
+
+FAILS_ONCE = """
+    class Odd(Exception):
+        def __init__(self, a, b):  # It does not unpickle.
+            super().__init__(a)
+
+    @ray.remote(num_cpus=0, max_retries=-1)
+    def fails_once(name, error):
+        note(runs, name)
+        if open(runs).read().split().count(name) == 1:
+            raise error()
+        return "ran again"
+
+    def outcome(ask):
+        try:
+            return ask()
+        except Exception as e:
+            return type(e).__name__
+"""
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        "ray.get(ref)",
+        "ray.get([other, ref])",
+        "ref.future().result()",
+        "asyncio.run(asyncio.wait_for(ref, 60))",
+    ],
+)
+@pytest.mark.parametrize("error", ["ValueError('no')", "Odd(1, 2)"])
+def test_an_error_that_was_seen_stays(reading: Held, error: str, seen: str) -> None:
+    reading.client.run(FAILS_ONCE)
+    reading.client.run(f"ref = fails_once.remote('failing', lambda: {error}); other = ray.put(1)")
+    told = reading.client.run(f"import asyncio; outcome(lambda: {seen})")
+    reading.die()
+    assert reading.client.run("outcome(lambda: ray.get(ref))") == told != "ran again"
+    assert reading.client.run("outcome(lambda: ray.get(identity.remote(ref)))") != "ran again"
+    assert reading.runs("failing") == 1
+
+
+GROUPS = """
+    from ray.util.placement_group import placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    def group(**options):
+        made = placement_group([{"CPU": 0.1}], **options)
+        ray.get(made.ready())
+        return PlacementGroupSchedulingStrategy(made)
+
+    def in_it(group):
+        task = identity.options(num_cpus=0.1, scheduling_strategy=group)
+        actor = Counter.options(max_restarts=-1, max_task_retries=-1, scheduling_strategy=group)
+        return task, actor.remote()
+"""
+
+
+def test_what_is_in_a_placement_group_that_died_says_so(reading: Held) -> None:
+    reading.client.run(GROUPS)
+    reading.client.run("task, actor = in_it(group()); ray.get(actor.add.remote())")
+    reading.die()
+    assert reading.client.fails("ray.get(task.remote(1))").type == "TaskPlacementGroupRemoved"
+    failure = reading.client.fails("ray.get(actor.add.remote())")
+    assert failure.type == "ActorPlacementGroupRemoved"
+
+
+def test_what_is_in_a_detached_placement_group_goes_on(reading: Held) -> None:
+    reading.client.run(GROUPS)
+    reading.client.run("strategy = group(lifetime='detached'); task, actor = in_it(strategy)")
+    assert reading.client.run("ray.get([task.remote(1), actor.add.remote()])") == [1, 1]
+    reading.die()
+    assert reading.client.run("ray.get([task.remote(1), actor.add.remote()])") == [1, 1]
+    reading.client.run("ray.util.remove_placement_group(strategy.placement_group)")
 
 
 def test_order_is_kept(held: Held) -> None:

@@ -54,10 +54,23 @@ def test_waiting_at_once_and_for_some(connected: Client) -> None:
         got.append(outcome(lambda: ray.get(closed, timeout=0.01))[0])
         ray.get(gate.opening.remote())
         got.append(ray.wait([closed, ready], num_returns=2) == ([closed, ready], []))
-        [*got, ray.wait([]) == ([], [])]
+        [*got, ray.wait([]) == ([], []), ray.wait([], num_returns=5) == ([], [])]
         """
     )
-    assert got == [0, True, "GetTimeoutError", True, True]
+    assert got == [0, True, "GetTimeoutError", True, True, True]
+
+
+def test_one_object_got_twice_gives_two_values(connected: Client) -> None:
+    got = connected.run(
+        """
+        ref = ray.put([1])
+        pairs = [ray.get([ref, ref]) for _ in range(2)]
+        for first, second in pairs:
+            second.append(2)
+        pairs
+        """
+    )
+    assert got == [[[1], [1, 2]]] * 2
 
 
 def test_what_does_not_pickle_costs_no_more_than_its_call(connected: Client) -> None:

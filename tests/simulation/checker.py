@@ -34,6 +34,7 @@ LATE_S = 3.0
 # How much longer than on average a start may take.
 _LATE_START = 12.0
 
+_FAILURES = (ProgramError, TaskCancelledError)
 _LOSSES = (OwnerDiedError, ActorDiedError, ActorUnavailableError)
 
 
@@ -146,6 +147,38 @@ class _Judgement:
             gone = self.forgets or (name in self.history.dropped and self._refers(name))
             if len(values) > 1 and not (gone and self._may_differ(name)):
                 yield f"{name.hex()} was seen as {sorted(values)}"
+
+    def errors_stay(self) -> Iterator[str]:
+        """What has failed, as the program has seen, is neither tried again nor lost."""
+        if self.forgets:
+            return
+        failed: dict[bytes, float] = {}
+        for operation in self._gets_of_one():
+            (name,), outcome = operation.names, operation.outcome
+            if name in failed and operation.invoked_at > failed[name]:
+                if isinstance(outcome, Ok) or isinstance(outcome.error, _LOSSES):
+                    yield f"{name.hex()} was seen to fail; then {operation}"
+            elif isinstance(outcome, Failed) and isinstance(outcome.error, _FAILURES):
+                assert operation.ended_at is not None
+                failed.setdefault(name, operation.ended_at)
+        for name, at in failed.items():
+            thing = self.history.thing_of.get(name)
+            # Other returns of the same work may be wanted still.
+            if thing is None or len(thing.names) > 1 or isinstance(thing.step, plan.Make):
+                continue
+            for submission in self.submissions[thing.step.work.number]:
+                if submission.at > at:
+                    yield f"{name.hex()} was seen to fail at {at:.3f}; then {submission}"
+
+    def _gets_of_one(self) -> list[Operation]:
+        """Gets of one object that have ended, in the order of their ends."""
+        gets = [
+            operation
+            for operation in self.history.operations
+            if isinstance(operation.step, plan.Get) or operation.step == "last look"
+            if len(operation.names) == 1 and isinstance(operation.outcome, (Ok, Failed))
+        ]
+        return sorted(gets, key=lambda operation: operation.ended_at or 0.0)
 
     def _may_differ(self, name: bytes) -> bool:
         """Whether another run may give another value."""
@@ -556,6 +589,7 @@ _CHECKS: dict[str, Callable[[_Judgement], Iterator[str]]] = {
     "every call ends": _Judgement.ends,
     "timeouts hold": _Judgement.timeouts,
     "a seen value stays": _Judgement.stays,
+    "a seen error stays": _Judgement.errors_stay,
     "values are right": _Judgement.values,
     "losses have a cause": _Judgement.losses,
     "order is kept": _Judgement.order,

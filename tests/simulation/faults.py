@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from ray.util.client.cache._python import OrderedResponseCache
-from ray.util.client.server import datapath
+from ray.util.client.server import datapath, gathering
 from ray.util.client.server.handouts import Handouts
 from ray.util.client.server.proxy import starter
 from ray.util.client.server.proxy.host import Host
@@ -130,6 +130,9 @@ MUTATIONS = {
     ),
     "order lost": Mutation(((conversation, "attrgetter", _runs_backwards),), "order is kept"),
     "values not kept": Mutation(((Journal, "seen", _forget_value),), "a seen value stays"),
+    "errors not kept": Mutation(
+        ((gathering.Failure, "is_final", False),), "a seen error stays"
+    ),
     "values not put": Mutation(((Journal, "_puts", _put_nothing),), "values are right"),
     "a cancellation forgotten": Mutation(
         ((Journal, "forbid", _allow),), "what is over is not run again"

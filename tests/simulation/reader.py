@@ -7,13 +7,12 @@ import pickle
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import ray.cloudpickle as cloudpickle
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError
 from ray.util.client import protocol
 from ray.util.client.losses import lost_error
 from ray.util.client.named import SeenValue
 from ray.util.client.replies import PartsReply
-from ray.util.client.sent import error_from, opened
+from ray.util.client.sent import SentError, error_from, opened
 from ray.util.client.session import wire as wire_names
 from ray.util.client.session.client import Kind
 from ray.util.client.session.journal import Ask, Lost, Seen
@@ -132,16 +131,11 @@ class Reader:
     def _parts(self, names: list[bytes], outcome: asyncio.Future) -> list[Any]:
         parts = outcome.result()
         if isinstance(parts, Exception):
-            error = opened(parts)
-            if len(names) == 1:
-                self._note_error(names[0], error)
-            raise error
+            if isinstance(parts, SentError) and parts.of:
+                self._finished(parts.of)
+                self._note_seen(parts.of, SeenValue(parts.pickled, True))
+            raise opened(parts)
         return [self._keep(name, part) for name, part in zip(names, parts)]
-
-    def _note_error(self, name: bytes, error: BaseException) -> None:
-        if isinstance(error, RayError) and getattr(error, "cause", None) is not None:
-            self._finished(name)
-            self._note_seen(name, SeenValue(cloudpickle.dumps(error), True))
 
     async def later(
         self, name: bytes, reads: bool, operation: Operation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import queue
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator, List, Tuple
@@ -182,3 +183,11 @@ def test_new_settings_tell_what_was_shown_too(cluster: Cluster, make_client: Cal
     client.disable_logs()
     told = cluster.told()
     assert not told.enabled and told.shown in (5, 6)
+
+
+def test_what_a_terminal_can_not_show_is_told_in_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(logsclient.sys, "stdout", terminal)
+    LogstreamClient.stdstream(None, -1, "caf\u00e9\n")
+    terminal.seek(0)
+    assert terminal.read() == "caf\\xe9\n"

@@ -33,6 +33,28 @@ def test_waiting_ends_by_the_timeout_and_leaves_nothing_behind():
     assert not slot._gates
 
 
+def test_a_waiter_may_give_up_while_others_are_woken():
+    class Gates(list):
+        """Where the last waiter gives up after it was found to be there."""
+
+        def pop(self):
+            last = super().pop()
+            self.clear()
+            return last
+
+        def __bool__(self):
+            return True
+
+    slot, called = Slot(), []
+    gates = [threading.Lock(), threading.Lock()]
+    for gate in gates:
+        gate.acquire()
+    slot._gates = Gates(gates)
+    slot.add_done_callback(called.append)
+    slot.set_result(1)
+    assert called == [slot] and not gates[1].locked()
+
+
 @pytest.mark.parametrize("timeout", [None, 1e300])
 def test_every_waiter_is_woken(timeout):
     slot, values = Slot(), []

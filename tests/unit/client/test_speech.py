@@ -6,7 +6,12 @@ import pickle
 
 import pytest
 
-from ray.exceptions import ActorDiedError, ActorUnavailableError, OwnerDiedError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    OwnerDiedError,
+    TaskCancelledError,
+)
 from ray.util.client import protocol
 from ray.util.client.losses import lost_error
 from ray.util.client.named import SeenValue
@@ -165,6 +170,7 @@ def test_a_payload_counts(speech):
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_an_error_that_says_why(reason):
     error = lost_error(b"n" * 28, reason)
-    assert isinstance(error, (OwnerDiedError, ActorDiedError, ActorUnavailableError))
-    assert "server" in str(error)
+    kinds = (OwnerDiedError, ActorDiedError, ActorUnavailableError, TaskCancelledError)
+    assert isinstance(error, kinds) and "server" in str(error)
+    assert isinstance(error, TaskCancelledError) == (reason is Reason.CANCELLED)
     assert isinstance(lost_error(b"a" * 16, Reason.ADOPTED), ActorDiedError)

@@ -316,9 +316,12 @@ def test_work_before_init_is_refused(bench: Bench) -> None:
     assert bench.work.tasks == []
 
 
-def test_a_fault_in_the_server_is_told_to_the_client_and_its_repeat(bench: Bench) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), SystemExit("a fault")])
+def test_a_fault_in_the_server_is_told_to_the_client_and_its_repeat(
+    bench: Bench, error: BaseException
+) -> None:
     def fault() -> None:
-        raise RuntimeError("a fault")
+        raise error
 
     bench.work.task_gate = fault
     stream = bench.begin()

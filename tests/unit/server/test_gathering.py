@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    GetTimeoutError,
+    OwnerDiedError,
+    RayTaskError,
+    TaskCancelledError,
+    UnserializableException,
+    WorkerCrashedError,
+)
 from ray.util.client.server.gathering import Failure, Values, gather
 
 
@@ -52,6 +61,25 @@ def test_any_order(outcomes: List[Any], random: Any) -> None:
     assert isinstance(failure, Failure)
     kind = WorkerCrashedError if errors[0] == "crash" else ZeroDivisionError
     assert isinstance(failure.error, kind), "the first error that came is told"
+    assert outcomes[failure.index] == errors[0] and failure.is_final
+
+
+@pytest.mark.parametrize(
+    "error, final",
+    [
+        (failed_task(), True),
+        (RayTaskError("f", "", GetTimeoutError("its own")).as_instanceof_cause(), True),
+        (TaskCancelledError(), True),
+        (UnserializableException("trace"), True),
+        (OwnerDiedError("00", b"", ""), False),
+        (GetTimeoutError("not yet"), False),
+        (ActorUnavailableError("away", None), False),
+        (ActorDiedError(), False),
+        (ValueError("unknown"), False),
+    ],
+)
+def test_what_a_task_has_come_to_is_told_from_what_may_pass(error: Any, final: bool) -> None:
+    assert Failure(error, 0).is_final is final
 
 
 @pytest.mark.parametrize("failing", [False, True])

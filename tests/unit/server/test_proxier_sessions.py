@@ -463,6 +463,23 @@ async def test_a_start_that_keeps_failing_is_told_in_the_answer_to_the_init(worl
     assert (world.ports.out, len(world.hosts)) == (0, 0)
 
 
+async def test_a_server_that_can_not_be_connected_to_is_not_left_behind(world, monkeypatch):
+    connect, tries = world.hosts._starter._connect, []
+
+    def connect_late(host, port):
+        tries.append(port)
+        if len(tries) == 1:
+            raise FileNotFoundError("the certificate is just being replaced")
+        return connect(host, port)
+
+    monkeypatch.setattr(world.hosts._starter, "_connect", connect_late)
+    stream = await world.client().begin()
+    assert await incarnation(stream) == 1
+    first, second = world.script.servers
+    assert first.ended is False and second.ended is None
+    assert world.ports.out == 1
+
+
 async def test_a_start_whose_init_is_cancelled_is_told_in_the_answer(world, monkeypatch):
     monkeypatch.setattr(starter, "EXIT_SEEN_S", 0.0)
     world.script.cancels = {"init"}

@@ -282,7 +282,7 @@ def test_what_was_ended_is_not_run_again_though_a_server_was_not_given_it_again(
     assert j.new_incarnation(2) == [Resend(entry)]
     j.forbid(b"t")
     assert j.new_incarnation(3, {entry}, {entry}) == []
-    assert j.outcome(b"t") == Lost(Reason.NO_RETRY)
+    assert j.outcome(b"t") == Lost(Reason.CANCELLED)
 
 
 def test_what_was_ended_and_no_server_was_ever_given_is_sent_with_its_end():

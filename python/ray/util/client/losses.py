@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.exceptions import ActorDiedError, ActorUnavailableError, OwnerDiedError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    OwnerDiedError,
+    TaskCancelledError,
+)
 from ray.util.client import protocol
 from ray.util.client.session.journal import Reason
 
@@ -64,6 +69,9 @@ _WHY = {
         "effect is not known, and max_task_retries does not allow to repeat it. The actor itself "
         "can be called again."
     ),
+    Reason.CANCELLED: (
+        "It was cancelled before the Ray Client session's server died, and is not run again."
+    ),
 }
 _ACTOR_ID_SIZE = 16
 
@@ -81,6 +89,8 @@ def lost_error(name: bytes, reason: Reason) -> Exception:
         error = ActorDiedError()
         error.error_msg = f"The actor died: {_WHY[reason]}"
         return error
+    if reason is Reason.CANCELLED:
+        return TaskCancelledError(error_message=_WHY[reason])
     return SessionOwnerDiedError(name.hex(), _WHY[reason])
 
 

@@ -7,11 +7,11 @@ in one place, by the session and its journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import ray.cloudpickle as cloudpickle
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError
 from ray.util.client import protocol
 from ray.util.client.callbacks import Callbacks
 from ray.util.client.chunking import carry
@@ -20,7 +20,7 @@ from ray.util.client.losses import lost_error
 from ray.util.client.names import Minter
 from ray.util.client.pickling import Named, Pickled, unpickle_from_server
 from ray.util.client.replies import PartsReply, PutReply, TicketReply, WaitReply
-from ray.util.client.sent import error_from, opened
+from ray.util.client.sent import SentError, error_from, opened
 from ray.util.client.session.client import Kind as RequestKind
 from ray.util.client.session.conversation import Filed
 from ray.util.client.session.journal import Ask, Journal, Kind, Lost, Seen, Submission
@@ -139,19 +139,20 @@ class NamedObjects:
             GetTimeoutError: they are not all ready in time.
             Exception: what a task raised, or that an object is lost.
         """
-        found: dict[bytes, Any] = {}
+        # Whoever gets an object twice gets two values.
+        times = Counter(names)
+        found: dict[bytes, list[Any]] = {}
         wanted: list[bytes] = []
-        distinct = list(dict.fromkeys(names))
-        for name, outcome in zip(distinct, self._data.outcomes(distinct)):
+        for name, outcome in zip(times, self._data.outcomes(list(times))):
             if isinstance(outcome, Lost):
                 raise lost_error(name, outcome.reason)
             if isinstance(outcome, Seen):
-                found[name] = _value_of(outcome.value)
+                found[name] = [_value_of(outcome.value) for _ in range(times[name])]
             else:
                 wanted.append(name)
         if wanted:
-            found.update(zip(wanted, self._fetch(wanted, timeout)))
-        return [found[name] for name in names]
+            found.update(zip(wanted, self._fetch(wanted, timeout, times)))
+        return [found[name].pop() for name in names]
 
     def _keep(self, name: bytes, part: Any) -> Any:
         (outcome,) = self._data.outcomes([name])
@@ -196,7 +197,9 @@ class NamedObjects:
         )
         return protocol.DataRequest(task=task)
 
-    def _fetch(self, names: list[bytes], timeout: float | None) -> list[Any]:
+    def _fetch(
+        self, names: list[bytes], timeout: float | None, times: Mapping[bytes, int]
+    ) -> list[list[Any]]:
         self._data.check_may_wait()
         outcome = Slot()
         now = timeout is not None and timeout < _NOW_S
@@ -212,24 +215,24 @@ class NamedObjects:
                 arrived = outcome.wait()  # A transfer that has begun may go on.
             if not arrived:
                 raise GetTimeoutError("The objects did not arrive in time.")
-            return self._read(names, outcome.result())
+            return self._read(names, outcome.result(), times)
         finally:
             if not arrived:
                 self._data.withdraw(request)
             reply.let_go()
 
-    def _read(self, names: list[bytes], parts: list[Any] | Exception) -> list[Any]:
+    def _read(
+        self, names: list[bytes], parts: list[Any] | Exception, times: Mapping[bytes, int]
+    ) -> list[list[Any]]:
+        """The values, each read as often as it is wanted."""
         if isinstance(parts, Exception):
-            error = opened(parts)
-            if len(names) == 1:
-                self._note_error(names[0], error)
-            raise error
-        return [self._keep(name, part) for name, part in zip(names, parts)]
-
-    def _note_error(self, name: bytes, error: BaseException) -> None:
-        # What the task itself raised is its value; that the connection broke, say, is not.
-        if isinstance(error, RayError) and getattr(error, "cause", None) is not None:
-            self._note_seen(name, SeenValue(cloudpickle.dumps(error), True))
+            if isinstance(parts, SentError) and parts.of:
+                self._note_seen(parts.of, SeenValue(parts.pickled, True))
+            raise opened(parts)
+        return [
+            [self._keep(name, part) for _ in range(times[name])]
+            for name, part in zip(names, parts)
+        ]
 
     def call_back(self, name: bytes, callback: Callable[[Any], None]) -> None:
         """Calls back with an object's value, or an exception, when it is ready."""
@@ -248,7 +251,7 @@ class NamedObjects:
 
         def read(parts: list[Any] | Exception) -> Any:
             try:
-                return self._read([name], parts)[0]
+                return self._read([name], parts, {name: 1})[0][0]
             finally:
                 reply.let_go()
 

@@ -229,7 +229,7 @@ class PartsReply:
     def done(self, response: Any) -> bool:
         got = response.get
         if not got.valid:
-            self.failed(SentError(got.error))
+            self.failed(SentError(got.error, got.failed))
             return True
         if got.chunk_id < self._next_chunk:
             return False

@@ -78,4 +78,5 @@ _WORDS = {
     Reason.NOT_KEPT: "not kept in the journal",
     Reason.ADOPTED: "came inside other objects",
     Reason.SWITCHED_OFF: "since replay is switched off",
+    Reason.CANCELLED: "cancelled",
 }

@@ -16,11 +16,13 @@ class SentError(Exception):
 
     Args:
         pickled: the error, as the server pickled it.
+        of: the name of the object whose own outcome it is, as a value would be; empty if of none.
     """
 
-    def __init__(self, pickled: bytes) -> None:
+    def __init__(self, pickled: bytes, of: bytes = b"") -> None:
         super().__init__("an error of the server's")
         self.pickled = pickled
+        self.of = of
 
     def read(self) -> Exception:
         """As :func:`error_from`."""

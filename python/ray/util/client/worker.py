@@ -454,6 +454,8 @@ class Worker:
             The ready ones, at most ``num_returns``, and the others, both in the order given.
         """
         self._check_wait(object_refs, num_returns)
+        if not object_refs:
+            return [], []
         deadline = Deadline(timeout)
         named, ready = self._named(object_refs, deadline)
         while len(ready) < num_returns and named:
@@ -483,7 +485,8 @@ class Worker:
                 raise TypeError(
                     f"wait() expected a list of ClientObjectRef, got one of {type(ref).__name__}"
                 )
-        if num_returns < 1 or num_returns > max(len(object_refs), 1):
+        # As many as there are is what a loop asks for that has waited for all.
+        if object_refs and not 1 <= num_returns <= len(object_refs):
             raise ValueError(
                 f"wait() can't wait for {num_returns} of {len(object_refs)} references"
             )

@@ -214,7 +214,8 @@ class DataStream:
             if names is None:
                 return
         if isinstance(value, Failure):
-            responses = iter((failed_get(value.error),))
+            of = names[value.index] if names and value.is_final else b""
+            responses = iter((failed_get(value.error, of),))
         elif isinstance(value, Values):
             counts = wire.CAP_HANDOUTS in self._session.capabilities
             hand = self._handouts.hand if counts else None

@@ -7,7 +7,20 @@ from typing import Any, Callable, List, NamedTuple, Sequence
 
 import ray
 from ray._private.client_mode_hook import disable_client_hook
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnschedulableError,
+    GetTimeoutError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    TaskCancelledError,
+    TaskPlacementGroupRemoved,
+    TaskUnschedulableError,
+    UnserializableException,
+    WorkerCrashedError,
+)
 
 
 class Values(NamedTuple):
@@ -17,9 +30,35 @@ class Values(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why they can't all be had."""
+    """Why they can't all be had.
+
+    Attributes:
+        error: of the first that has failed.
+        index: which of them that is.
+    """
 
     error: BaseException
+    index: int
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the error is what the object's task has come to, as a value would be. Else the
+        object is lost, or out of reach, and may yet be had again."""
+        return isinstance(self.error, _OUTCOMES)
+
+
+_OUTCOMES = (
+    RayTaskError,
+    UnserializableException,
+    WorkerCrashedError,
+    OutOfMemoryError,
+    TaskCancelledError,
+    RuntimeEnvSetupError,
+    TaskUnschedulableError,
+    ActorUnschedulableError,
+    TaskPlacementGroupRemoved,
+    ActorPlacementGroupRemoved,
+)
 
 
 class _Gathering:
@@ -40,7 +79,7 @@ class _Gathering:
                 # ray.get() raises an error that is also of the type that the task raised.
                 if isinstance(value, RayTaskError):
                     value = value.as_instanceof_cause()
-                outcome: Any = Failure(value)
+                outcome: Any = Failure(value, index)
             else:
                 self._values[index] = value
                 self._missing -= 1

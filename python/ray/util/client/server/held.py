@@ -141,6 +141,11 @@ class Held:
         if incarnation > 1:
             self._epoch.follows_a_death = True
 
+    @property
+    def follows_a_death(self) -> bool:
+        """Whether clients' sessions had another server before this one."""
+        return self._epoch.follows_a_death
+
     def object_ref(self, client_id: str, object_id: bytes) -> Any:
         """The reference that the client knows as ``object_id``.
 

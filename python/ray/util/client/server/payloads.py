@@ -31,9 +31,11 @@ def error_details(error: BaseException) -> str:
     return base64.standard_b64encode(pickled).decode()
 
 
-def failed_get(error: BaseException) -> Any:
-    """A GetResponse that says why there is no value."""
-    return protocol.GetResponse(valid=False, error=pickled_error(error))
+def failed_get(error: BaseException, of: bytes = b"") -> Any:
+    """A GetResponse that says why there is no value. ``of``: the name of the object whose own
+    outcome the error is, if it is one."""
+    failed = {"failed": of} if of else {}  # Stock's message class lacks the field.
+    return protocol.GetResponse(valid=False, error=pickled_error(error), **failed)
 
 
 def value_responses(

@@ -10,7 +10,7 @@ import ray
 from ray._private import state
 from ray._private.client_mode_hook import disable_client_hook
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
-from ray.util.client.server import gathering, picks, waiting
+from ray.util.client.server import gathering, groups, picks, waiting
 from ray.util.client.server.contained import contained
 from ray.util.client.server.pickling import pickle_for_client
 from ray.util.client.server.server_pickler import loads_from_client
@@ -102,6 +102,10 @@ class RayCalls:
     def handle(self, data: bytes) -> Any:
         """The handle of an actor that was pickled for a client."""
         return pickle.loads(data)
+
+    def group_is_removed(self, group: Any) -> bool:
+        """See :func:`groups.is_removed`."""
+        return groups.is_removed(group)
 
     def kill(self, actor: Any, no_restart: bool) -> None:
         """Kills an actor."""

@@ -13,6 +13,7 @@ from ray._private.client_mode_hook import disable_client_hook
 from ray.util.client import protocol
 from ray.util.client.server import actors
 from ray.util.client.server.contained import contained
+from ray.util.client.server.groups import Groups
 from ray.util.client.server.held import Held
 from ray.util.client.server.ray_calls import RayCalls
 from ray.util.client.server.server_stubs import current_server
@@ -47,6 +48,7 @@ class Scheduler:
         self._ray = ray_calls
         self._servicer = servicer
         self._stub_lookup_lock = threading.RLock()
+        self._groups = Groups(ray_calls.group_is_removed)
         self._run_by_type: Dict[int, Callable[..., List[bytes]]] = {
             _TASK.FUNCTION: self._run_function,
             _TASK.ACTOR: self._create_actor,
@@ -100,8 +102,9 @@ class Scheduler:
         return known.setdefault(id, made)
 
     def _run_function(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
-        function = self.function(task.payload_id, task.client_id, options_of(task.baseline_options))
-        options = options_of(task.options)
+        baseline, options = options_of(task.baseline_options), options_of(task.options)
+        self._check_group({**baseline, **options}, actor=False)
+        function = self.function(task.payload_id, task.client_id, baseline)
         if options:
             function = function.options(**options)
         with self._submitting():
@@ -109,8 +112,9 @@ class Scheduler:
         return self._keep(output, task)
 
     def _create_actor(self, task: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> List[bytes]:
-        made = self.actor_class(task.payload_id, task.client_id, options_of(task.baseline_options))
-        options = options_of(task.options)
+        baseline, options = options_of(task.baseline_options), options_of(task.options)
+        self._check_group({**baseline, **options}, actor=True)
+        made = self.actor_class(task.payload_id, task.client_id, baseline)
         if options:
             made = made.options(**options)
         with self._submitting():
@@ -122,6 +126,11 @@ class Scheduler:
         if task.actor_id:
             self._held.first_ids[actor_id] = task.actor_id
         return [actor_id]
+
+    def _check_group(self, options: Dict[str, Any], actor: bool) -> None:
+        # A group that the program itself has removed is its own affair, as with a native driver.
+        if options and self._held.follows_a_death:
+            self._groups.check(options, actor)
 
     def handle_to_keep(self, task: Any) -> bytes:
         """The serialised handle of the actor that a task has made, if nothing else finds it again;

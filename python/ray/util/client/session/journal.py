@@ -36,6 +36,7 @@ class Reason(enum.Enum):
     NOT_KEPT = enum.auto()  # the journal was full
     ADOPTED = enum.auto()  # came out of the cluster; nothing here can make it again
     SWITCHED_OFF = enum.auto()  # the user wants no replay
+    CANCELLED = enum.auto()  # the user has cancelled it
 
 
 class Seen(NamedTuple):
@@ -522,7 +523,8 @@ class Journal:
         if entry.kind is Kind.CALL and self._why_gone(entry.needs[0]) is not None:
             self._lose(entry, Reason.ACTOR_DIED)
         elif not entry._spend():
-            self._lose(entry, _REASONS_BY_KIND[entry.kind])
+            cancelled = entry._ended and entry.kind is not Kind.ACTOR
+            self._lose(entry, Reason.CANCELLED if cancelled else _REASONS_BY_KIND[entry.kind])
 
     def _lose(self, entry: Entry, reason: Reason) -> None:
         entry.lost = Lost(reason)

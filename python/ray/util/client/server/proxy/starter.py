@@ -207,8 +207,10 @@ class Starter:
         port, process = listening.port, listening.process
         try:
             channel = self._connect(self._host, port)
-        except BaseException:  # TLS files may just be missing.
+        except BaseException as e:
             await asyncio.shield(self._end_warm(listening))
+            if isinstance(e, OSError):  # TLS files are just being replaced, say.
+                raise _Died(f"it can't be connected to: {e}") from e
             raise
         return LiveServer(session.incarnation, port, process, channel, None, b"", ServerFacts())
 
