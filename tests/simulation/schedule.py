@@ -225,8 +225,9 @@ class Schedule:
     def _look_for_leaks(self, user: User) -> None:
         found = self._left_by(user)
         if found:
-            # A long silence may not have been over, and have swallowed the acknowledgement.
-            found = self._left_by(user)
+            # A long silence may not have been over, and have swallowed the acknowledgement; or have
+            # been longer than the grace period, and then nothing is left to be looked at.
+            found = [] if user.shell.session.ended else self._left_by(user)
         self.observed.leaks += [f"{user.shell.client_id}: {text}" for text in found]
 
     def _left_by(self, user: User) -> list[str]:
