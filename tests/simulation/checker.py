@@ -403,8 +403,9 @@ class _Judgement:
             return name in self.history.found
         inner = self.history.inner.get(name)
         if inner is not None and self._own(name) != name:
-            # Its own name was let go of, and nothing here can make it again.
-            return self.deaths_since(self.users[thing.client], inner[2]) > 0
+            # Its own name was let go of, and nothing here can make it again. Or it never came to be.
+            gone = self.deaths_since(self.users[thing.client], inner[2]) > 0
+            return gone or self.losable(self._own(name))
         if inner is not None:
             return self._may_be_out_of_reach(thing, inner[2])
         deaths = self.deaths_since(self.users[thing.client], thing.at)
