@@ -117,8 +117,14 @@ CONFIGURATIONS = (
     ),
     Configuration(
         "fairness",
-        "calls end if every party gets its turns; a death, the proxier dies, the link breaks",
-        {"KILLS": 1, "RESTARTS": 1, "BREAKS": 1, "UNARY": 1, "PROGRAM": "UNASKED"},
+        "calls end if every party gets its turns; a death, the link breaks",
+        {"KILLS": 1, "BREAKS": 1, "UNARY": 1, "PROGRAM": "UNASKED"},
+        fair=True,
+    ),
+    Configuration(
+        "restarts",
+        "the same; a death, the proxier dies",
+        {"KILLS": 1, "RESTARTS": 1, "UNARY": 1, "PROGRAM": "UNASKED"},
         fair=True,
     ),
 )

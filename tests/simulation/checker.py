@@ -403,7 +403,7 @@ class _Judgement:
             return name in self.history.found
         inner = self.history.inner.get(name)
         if inner is not None and self._own(name) != name:
-            # Its own name was let go of, and nothing here can make it again. Or it never came to be.
+            # Its own name was let go of, and nothing here can make it again; or it had failed.
             gone = self.deaths_since(self.users[thing.client], inner[2]) > 0
             return gone or self.losable(self._own(name))
         if inner is not None:
