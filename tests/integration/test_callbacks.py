@@ -236,19 +236,19 @@ def test_destructors_on_the_data_thread_don_t_hang_the_session(gated: Session) -
     gated.client.run(
         """
         value = ray.put("value")
-        data = ray.util.client.ray.get_context().client_worker.data_client
-        settle, kept = data._settle, []
+        core = ray.util.client.ray.get_context().client_worker.data_client._core
+        settle, kept = core.settle, []
 
         def collecting(req_id):
             Doomed(lambda: ray.get(value))
             Doomed(lambda: kept.append(ray.put("put")))
             Doomed(lambda: ray.wait([value]) and "waited")
             Doomed(lambda: ray.kill(gate))
-            data._settle = settle
+            core.settle = settle
             gc.collect()
             return settle(req_id)
 
-        data._settle = collecting
+        core.settle = collecting
         ray.get(ray.put("alive"))
         """
     )
